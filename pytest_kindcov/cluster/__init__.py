@@ -1,0 +1,1 @@
+"""The Kind cluster: engine, nodes, kind itself and the Kubernetes API."""

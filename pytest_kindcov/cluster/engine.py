@@ -1,0 +1,153 @@
+"""The container engine under Kind: which one answers, and what is asked of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindcov._run import run
+from pytest_kindcov.errors import CommandError, KindCovError, ToolNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from python_on_whales import DockerClient
+
+# Seconds. A daemon that answers does so in 0.1 s; a cold podman machine was seen to need 10.
+_PROBE = 20
+_CALL = 60
+CLUSTER_LABEL = "io.x-k8s.kind.cluster"
+OWN_NODE_IMAGE = "localhost/kindcov-node"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """docker or podman, by command line: the one interface that both have."""
+
+    name: str
+    """`docker` or `podman`."""
+
+    @cached_property
+    def kind_env(self) -> dict[str, str]:
+        """The environment for every call of kind: it must use this engine, each time."""
+        return {**os.environ, "KIND_EXPERIMENTAL_PROVIDER": self.name}
+
+    @cached_property
+    def client(self) -> DockerClient:
+        """python-on-whales' client. It knows no deadlines, so `timeout` stands before the engine."""
+        from python_on_whales import DockerClient
+
+        call = [self.name]
+        if shutil.which("timeout"):
+            call = ["timeout", "--kill-after=5", str(_CALL), *call]
+        kind: Any = self.name
+        return DockerClient(client_call=call, client_type=kind)
+
+    def exec_args(self, node: str, command: Sequence[str]) -> list[str]:
+        """The command line that runs `command` in a node, standard input connected."""
+        return [self.name, "exec", "-i", node, *command]
+
+    def nodes(self, cluster: str) -> list[str]:
+        """Names of the node containers of a cluster, control planes first; also stopped ones."""
+        found = self._query(
+            lambda: self.client.container.list(
+                all=True, filters=[("label", f"{CLUSTER_LABEL}={cluster}")]
+            ),
+            f"cannot list the nodes of {cluster}",
+        )
+        return sorted((node.name for node in found), key=lambda name: ("worker" in name, name))
+
+    def address(self, node: str) -> str:
+        """IPv4 address of a node on its engine network; empty when it has none."""
+        inspected = self._query(
+            lambda: self.client.container.inspect(node), f"cannot inspect the node {node}"
+        )
+        networks = inspected.network_settings.networks or {}
+        return next((net.ip_address for net in networks.values() if net.ip_address), "")
+
+    def image_names(self, reference: str) -> list[str]:
+        """Tags of the local images whose repository is `reference`, newest first."""
+        images = self._query(
+            lambda: self.client.image.list(reference), f"cannot list the images {reference}"
+        )
+        images.sort(key=lambda image: image.created, reverse=True)
+        return [tag for image in images for tag in image.repo_tags if tag.startswith(reference)]
+
+    def has_image(self, reference: str) -> bool:
+        """Whether the engine's store has an image of that name."""
+        return bool(
+            self._query(lambda: self.client.image.exists(reference), f"cannot look for {reference}")
+        )
+
+    def save_args(self, reference: str) -> list[str]:
+        """The command line that writes an image to standard output as a docker archive."""
+        extra = ["--format", "docker-archive"] if self.name == "podman" else []
+        return [self.name, "save", *extra, reference]
+
+    def build(self, dockerfile: Path, context: Path, tag: str, *, timeout: float) -> None:
+        """Build an image.
+
+        Raises:
+            CommandError: with the build's whole last output.
+        """
+        args = [self.name, "build", "-f", dockerfile, "-t", tag, context]
+        run([str(arg) for arg in args], timeout=timeout)
+
+    def _query(self, call: Any, what: str) -> Any:
+        from python_on_whales.exceptions import DockerException
+
+        try:
+            return call()
+        except DockerException as error:
+            text = (error.stderr or str(error)).strip()
+            raise CommandError(what, cause=text, remedy=f"does `{self.name} info` answer?") from error
+
+
+def detect(wanted: str) -> Engine:
+    """Find the engine whose daemon answers; kind itself only looks whether the program is there.
+
+    Args:
+        wanted: `docker`, `podman`, or `auto`: what KIND_EXPERIMENTAL_PROVIDER says, else docker,
+            else podman.
+    """
+    if wanted == "auto":
+        wanted = os.environ.get("KIND_EXPERIMENTAL_PROVIDER", "") or "auto"
+    candidates = ("docker", "podman") if wanted == "auto" else (wanted,)
+    reasons = []
+    for name in candidates:
+        reason = _silent(name)
+        if not reason:
+            return Engine(name)
+        reasons.append(f"{name}: {reason}")
+    raise ToolNotFound(
+        f"no container engine answers ({' and '.join(candidates)} tried)",
+        cause="\n".join(reasons),
+        remedy="start docker, or install podman; in this project's repository `script/demo` does it",
+    )
+
+
+def _silent(name: str) -> str:
+    """Why an engine cannot be used; empty when it can."""
+    if shutil.which(name) is None:
+        return "not installed"
+    try:
+        answer = run([name, "info"], timeout=_PROBE).text
+        version = run([name, "--version"], timeout=_PROBE).text
+    except KindCovError as error:
+        return error.cause.splitlines()[-1] if error.cause else error.what
+    if name == "docker" and "podman" in version.lower():
+        return "is podman under another name"
+    # The docker client prints its own half and exits 0 on some versions without a daemon.
+    if name == "docker" and "Server Version" not in answer:
+        return "the daemon does not answer"
+    return ""
+
+
+def on_this_host() -> bool:
+    """Whether node addresses can be reached from here in principle: only on Linux."""
+    return sys.platform == "linux"

@@ -1,0 +1,298 @@
+"""Kind clusters: pytest-kind's `KindCluster`, with its faults mended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest_kind
+
+from pytest_kindcov import _run
+from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Engine, detect
+from pytest_kindcov.cluster.node import Node
+from pytest_kindcov.errors import ClusterError, CommandError, ToolNotFound
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+
+_QUERY = 60.0
+_LOAD = 300.0
+_DELETE = 120.0
+
+
+class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent is untyped
+    """A Kind cluster under docker or podman; a drop-in for `pytest_kind.KindCluster`.
+
+    Args:
+        name: the cluster's name.
+        kubeconfig: where the kubeconfig is written, mode 0600; never the user's own.
+        image: node image; default: one that is in the engine already, else kind's own.
+        kind_path: the kind program; default: the one on PATH. Nothing is ever downloaded.
+        kubectl_path: the kubectl program; default: the one on PATH, else the node's.
+        engine: default: the one that answers.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kubeconfig: Path | None = None,
+        image: str | None = None,
+        kind_path: Path | None = None,
+        kubectl_path: Path | None = None,
+        *,
+        engine: Engine | None = None,
+    ) -> None:
+        # The parent's constructor makes a directory in the working directory and picks amd64
+        # programs to download: it is not called, its attributes are all set here.
+        self.name = name
+        self.engine = engine or detect("auto")
+        self.image = image
+        self.platform = platform.system().lower()
+        self.path = kubeconfig.parent if kubeconfig else Path(".pytest-kind").resolve() / name
+        self.kubeconfig_path = kubeconfig or self.path / "kubeconfig"
+        self.kind_path = kind_path or Path(shutil.which("kind") or "kind")
+        self.kubectl_path = kubectl_path or Path(shutil.which("kubectl") or self.path / "kubectl")
+        self.created = False
+        """Whether this object made the cluster."""
+
+    @cached_property
+    def api(self) -> Any:
+        """The parent's pykube client."""
+        import pykube
+
+        return pykube.HTTPClient(pykube.KubeConfig.from_file(self.kubeconfig_path))
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The cluster's nodes, control planes first."""
+        return [Node(name, self.engine) for name in self.engine.nodes(self.name)]
+
+    def create(
+        self,
+        config_file: str | Path | None = None,
+        *,
+        timeout: float = 600.0,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        """Create the cluster, or take an existing one of that name.
+
+        An exit code of 0 does not mean that the cluster is ready; `deploy` waits for what it needs.
+
+        Args:
+            config_file: kind's config.
+            timeout: seconds.
+            cancel: when set, the creation is given up.
+
+        Raises:
+            ClusterError: with kind's own last words. What it left is deleted.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.name in self._kind("get", "clusters", timeout=_QUERY).text.split():
+            self._fetch_kubeconfig()
+            return
+        image = self.image or self._local_image()
+        args = ["create", "cluster", "--name", self.name, "--retain"]
+        args += ["--kubeconfig", str(self.kubeconfig_path)]
+        args += ["--image", image] if image else []
+        args += ["--config", str(config_file)] if config_file else []
+        self._own_kubeconfig()
+        self.created = True  # from here on there may be something to delete
+        try:
+            self._kind(*args, timeout=timeout, cancel=cancel)
+        except CommandError as error:
+            raise ClusterError(
+                f"kind could not create the cluster {self.name} ({self.engine.name})",
+                cause=_kind_words(error.cause),
+                remedy=_image_remedy(image, error.cause),
+            ) from error
+
+    def delete(self) -> None:
+        """Delete the cluster with its containers and volumes; fine if it is gone already."""
+        self._kind(
+            "delete",
+            "cluster",
+            "--name",
+            self.name,
+            "--kubeconfig",
+            str(self.kubeconfig_path),
+            timeout=_DELETE,
+        )
+        left = self.engine.nodes(self.name)
+        if left:
+            raise ClusterError(
+                f"cluster {self.name} was not deleted whole",
+                cause=f"these containers are left: {', '.join(left)}",
+                remedy=f"{self.engine.name} rm -f -v {' '.join(left)}",
+            )
+
+    def load_docker_image(self, docker_image: str) -> None:
+        """Load an image of the engine's store into all nodes, by a pipe; docker and podman alike."""
+        sinks = [self.engine.exec_args(node.name, import_command()) for node in self.nodes]
+        _run.pipe(self.engine.save_args(docker_image), sinks, timeout=_LOAD)
+
+    def load_archive(self, archive: Path) -> None:
+        """Load a docker archive into all nodes, at once."""
+
+        def load(node: Node) -> None:
+            with archive.open("rb") as stream:
+                node.run(import_command(), stdin=stream, timeout=_LOAD)
+
+        nodes = self.nodes
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            list(pool.map(load, nodes))
+
+    def kubectl(self, *args: str, **kwargs: Any) -> str:
+        """Run kubectl against the cluster and return its standard output.
+
+        Args:
+            args: kubectl's arguments.
+            kwargs: as for `subprocess.check_output`; `timeout` defaults to 60 s.
+        """
+        self.ensure_kubectl()
+        environment = {**os.environ, **(kwargs.pop("env", None) or {})}
+        environment["KUBECONFIG"] = str(self.kubeconfig_path)
+        kwargs = {"encoding": "utf-8", "timeout": _QUERY, "stdin": subprocess.DEVNULL, **kwargs}
+        if "input" in kwargs:
+            del kwargs["stdin"]
+        output: str = subprocess.check_output(
+            [str(self.kubectl_path), *args], env=environment, **kwargs
+        )
+        return output
+
+    @contextlib.contextmanager
+    def port_forward(
+        self,
+        service_or_pod_name: str,
+        remote_port: int,
+        *args: str,
+        local_port: int | None = None,
+        retries: int = 10,
+    ) -> Iterator[int]:
+        """Run `kubectl port-forward` and yield the local port once it is open.
+
+        Args:
+            service_or_pod_name: such as `service/orders`.
+            remote_port: the port there.
+            args: more arguments of kubectl.
+            local_port: default: a free one.
+            retries: seconds to wait for the port, and attempts if kubectl ends.
+        """
+        self.ensure_kubectl()
+        for attempt in range(retries):
+            port = local_port or _free_port()
+            process = subprocess.Popen(
+                [str(self.kubectl_path), "port-forward", service_or_pod_name]
+                + [f"{port}:{remote_port}", *args],
+                env={**os.environ, "KUBECONFIG": str(self.kubeconfig_path)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            try:
+                if _opens(port, process, seconds=retries):
+                    yield port
+                    return
+            finally:
+                _run.kill(process)
+                _, stderr = process.communicate()
+            if attempt < retries - 1:
+                time.sleep(0.2)
+        raise ClusterError(
+            f"kubectl port-forward {service_or_pod_name} {remote_port} did not open a port",
+            cause=_run.last_lines(stderr),
+        )
+
+    def ensure_kind(self) -> None:
+        """Make sure that kind is there.
+
+        Raises:
+            ToolNotFound: never downloads; names the remedy.
+        """
+        if shutil.which(str(self.kind_path)) is None:
+            raise ToolNotFound(
+                f"kind was not found ({self.kind_path})",
+                remedy="install it (`go install sigs.k8s.io/kind@latest`), or name it with"
+                " --kind-coverage-kind-bin",
+            )
+
+    def ensure_kubectl(self) -> None:
+        """Make sure that kubectl is there; on Linux the node's own program serves."""
+        if shutil.which(str(self.kubectl_path)):
+            return
+        if self.platform != "linux":
+            raise ToolNotFound(f"kubectl was not found ({self.kubectl_path})")
+        data = self.nodes[0].run(["sh", "-c", 'cat "$(command -v kubectl)"']).stdout
+        partial = self.kubectl_path.with_suffix(".partial")
+        partial.write_bytes(data)
+        partial.chmod(0o700)
+        partial.rename(self.kubectl_path)
+
+    def _kind(
+        self, *args: str, timeout: float, cancel: threading.Event | None = None
+    ) -> _run.Output:
+        self.ensure_kind()
+        return _run.run(
+            [self.kind_path, *args], timeout=timeout, env=self.engine.kind_env, cancel=cancel
+        )
+
+    def _local_image(self) -> str | None:
+        """A node image that is in the engine's store: ours was built where none can be pulled."""
+        names = self.engine.image_names(OWN_NODE_IMAGE)
+        return names[0] if names else None
+
+    def _own_kubeconfig(self) -> None:
+        self.kubeconfig_path.touch(mode=stat.S_IRUSR | stat.S_IWUSR, exist_ok=True)
+        self.kubeconfig_path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+    def _fetch_kubeconfig(self) -> None:
+        config = self._kind("get", "kubeconfig", "--name", self.name, timeout=_QUERY).stdout
+        self._own_kubeconfig()
+        self.kubeconfig_path.write_bytes(config)
+
+
+def import_command() -> list[str]:
+    """The command that reads an image archive from standard input into a node's store."""
+    return ["ctr", "-n", "k8s.io", "images", "import", "--digests", "--snapshotter=overlayfs", "-"]
+
+
+def _kind_words(output: str) -> str:
+    """kind's error without its progress lines."""
+    lines = [line for line in output.splitlines() if not re.match(r"\s*[•✓✗⢀-⣿]", line)]
+    return "\n".join(lines).strip() or output
+
+
+def _image_remedy(image: str | None, output: str) -> str:
+    if "pull" in output or "image" in output.lower():
+        return (
+            f"is the node image {image or '(kind default)'} in the engine's store, or can it be"
+            " pulled? `python3 nodeimage/build.py` of this project builds one without a registry"
+        )
+    return "look at the lines above; `kind create cluster --retain -v 3` shows all steps"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _opens(port: int, process: subprocess.Popen[bytes], *, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        time.sleep(0.05)
+    return False
