@@ -1,4 +1,4 @@
-"""External commands: a deadline, a process session of their own, and errors that say what happened."""
+"""External commands: a deadline, a process session of their own, errors that say what happened."""
 
 from __future__ import annotations
 
@@ -62,15 +62,17 @@ def run(
         ToolNotFound: the program does not exist.
         CommandError: exit code other than 0, or over the deadline.
         Cancelled: `cancel` was set.
+
     """
     words = [str(arg) for arg in args]
     if cancel is not None and cancel.is_set():
         raise Cancelled(f"{words[0]} was not started", cause="the run was interrupted")
     feed = stdin if isinstance(stdin, bytes) else None
+    source = None if isinstance(stdin, bytes) else stdin
     try:
         process = subprocess.Popen(
             words,
-            stdin=subprocess.PIPE if feed is not None else stdin or subprocess.DEVNULL,
+            stdin=subprocess.PIPE if feed is not None else source or subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=env,
@@ -109,13 +111,13 @@ def run(
         raise CommandError(
             f"{shown(words)} failed with exit code {process.returncode}",
             cause=last_lines(stderr) or last_lines(stdout),
-            code=process.returncode,
+            output=(stderr.strip() or stdout.strip()).decode(errors="replace"),
         )
     return Output(stdout, stderr)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process that `run` (or a caller with `start_new_session`) started, with its children."""
+    """End a process that was started with `start_new_session`, with its children."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -142,6 +144,7 @@ def pipe(source: Sequence[str], sinks: Sequence[Sequence[str]], *, timeout: floa
         source: the command that writes.
         sinks: commands that each read all of it.
         timeout: seconds for the whole.
+
     """
     started: list[subprocess.Popen[bytes]] = []
     expired = threading.Event()
@@ -157,16 +160,16 @@ def pipe(source: Sequence[str], sinks: Sequence[Sequence[str]], *, timeout: floa
             source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
         started.append(writer)
-        for sink in sinks:
-            started.append(
-                subprocess.Popen(
-                    sink,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                    start_new_session=True,
-                )
+        started += [
+            subprocess.Popen(
+                sink,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
             )
+            for sink in sinks
+        ]
         timer.start()
         assert writer.stdout is not None
         with contextlib.suppress(BrokenPipeError):

@@ -14,7 +14,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class TermBridge:
-    """Turns SIGTERM into KeyboardInterrupt: pytest runs no hook on SIGTERM, and CI cancels with it."""
+    """Turns SIGTERM into KeyboardInterrupt: pytest runs no hook on SIGTERM; CI cancels with it."""
 
     def __init__(self) -> None:
         self._before: Any = None

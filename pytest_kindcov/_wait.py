@@ -36,6 +36,7 @@ def wait_until(
         remedy: for the error.
         cancel: when set, `Cancelled` is raised.
         error: class of the error at the deadline.
+
     """
     deadline = time.monotonic() + timeout
     while True:

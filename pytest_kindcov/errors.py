@@ -10,6 +10,7 @@ class KindCovError(Exception):
         what: the thing that failed, one line.
         cause: why, as far as known; may span lines (compiler output, last log lines).
         remedy: what the user can do about it.
+
     """
 
     def __init__(self, what: str, *, cause: str = "", remedy: str = "") -> None:
@@ -47,12 +48,18 @@ class ToolNotFound(KindCovError):
 
 
 class CommandError(KindCovError):
-    """An external command failed or ran over its deadline."""
+    """An external command failed or ran over its deadline.
 
-    def __init__(
-        self, what: str, *, cause: str = "", remedy: str = "", code: int | None = None
-    ) -> None:
-        self.code = code
+    Args:
+        what: the command and how it ended.
+        cause: the last lines of its output.
+        remedy: what the user can do about it.
+        output: all that it wrote to standard error (or else to standard output).
+
+    """
+
+    def __init__(self, what: str, *, cause: str = "", remedy: str = "", output: str = "") -> None:
+        self.output = output
         super().__init__(what, cause=cause, remedy=remedy)
 
 

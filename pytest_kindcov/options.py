@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """One setting. Its flag is `--kind-coverage-NAME`, ini key `kindcov_NAME`, env `KINDCOV_NAME`."""
+    """One setting: flag `--kind-coverage-NAME`, ini key `kindcov_NAME`, env `KINDCOV_NAME`."""
 
     name: str
     default: str
@@ -134,6 +134,7 @@ def resolve(config: pytest.Config) -> Settings:
 
     Raises:
         pytest.UsageError: a value cannot be parsed.
+
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}

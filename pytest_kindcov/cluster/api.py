@@ -23,6 +23,7 @@ class Api:
     Args:
         kubeconfig: path of the kubeconfig.
         cache: file for what the API server says of its kinds; the library's default is in /tmp.
+
     """
 
     def __init__(self, kubeconfig: Path, cache: Path) -> None:
@@ -38,6 +39,7 @@ class Api:
 
         Raises:
             ClusterError: the API server refused the object.
+
         """
         resource = self._resource(obj["apiVersion"], obj["kind"])
         where = obj["metadata"].get("namespace") or namespace or "default"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from pytest_kindcov._run import run
 from pytest_kindcov.errors import CommandError, KindCovError, ToolNotFound
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -39,7 +39,7 @@ class Engine:
 
     @cached_property
     def client(self) -> DockerClient:
-        """python-on-whales' client. It knows no deadlines, so `timeout` stands before the engine."""
+        """python-on-whales' client. It has no deadlines, so `timeout` stands before the engine."""
         from python_on_whales import DockerClient
 
         call = [self.name]
@@ -70,6 +70,12 @@ class Engine:
         networks = inspected.network_settings.networks or {}
         return next((net.ip_address for net in networks.values() if net.ip_address), "")
 
+    def architecture(self) -> str:
+        """Go's name of the architecture that the engine's containers run on."""
+        field = "{{.Host.Arch}}" if self.name == "podman" else "{{.Architecture}}"
+        machine = run([self.name, "info", "--format", field], timeout=_PROBE).text.strip()
+        return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(machine, machine)
+
     def image_names(self, reference: str) -> list[str]:
         """Tags of the local images whose repository is `reference`, newest first."""
         images = self._query(
@@ -89,14 +95,23 @@ class Engine:
         extra = ["--format", "docker-archive"] if self.name == "podman" else []
         return [self.name, "save", *extra, reference]
 
-    def build(self, dockerfile: Path, context: Path, tag: str, *, timeout: float) -> None:
-        """Build an image.
+    def build(
+        self,
+        dockerfile: Path,
+        context: Path,
+        tag: str,
+        *,
+        timeout: float,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        """Build an image, with the engine's own builder: buildx is not in every docker.
 
         Raises:
-            CommandError: with the build's whole last output.
+            CommandError: with the build's whole output.
+
         """
         args = [self.name, "build", "-f", dockerfile, "-t", tag, context]
-        run([str(arg) for arg in args], timeout=timeout)
+        run(args, timeout=timeout, cancel=cancel)
 
     def _query(self, call: Any, what: str) -> Any:
         from python_on_whales.exceptions import DockerException
@@ -105,7 +120,9 @@ class Engine:
             return call()
         except DockerException as error:
             text = (error.stderr or str(error)).strip()
-            raise CommandError(what, cause=text, remedy=f"does `{self.name} info` answer?") from error
+            raise CommandError(
+                what, cause=text, remedy=f"does `{self.name} info` answer?"
+            ) from error
 
 
 def detect(wanted: str) -> Engine:
@@ -114,6 +131,7 @@ def detect(wanted: str) -> Engine:
     Args:
         wanted: `docker`, `podman`, or `auto`: what KIND_EXPERIMENTAL_PROVIDER says, else docker,
             else podman.
+
     """
     if wanted == "auto":
         wanted = os.environ.get("KIND_EXPERIMENTAL_PROVIDER", "") or "auto"
@@ -127,7 +145,7 @@ def detect(wanted: str) -> Engine:
     raise ToolNotFound(
         f"no container engine answers ({' and '.join(candidates)} tried)",
         cause="\n".join(reasons),
-        remedy="start docker, or install podman; in this project's repository `script/demo` does it",
+        remedy="start docker, or install podman",
     )
 
 
@@ -146,8 +164,3 @@ def _silent(name: str) -> str:
     if name == "docker" and "Server Version" not in answer:
         return "the daemon does not answer"
     return ""
-
-
-def on_this_host() -> bool:
-    """Whether node addresses can be reached from here in principle: only on Linux."""
-    return sys.platform == "linux"

@@ -42,6 +42,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         kind_path: the kind program; default: the one on PATH. Nothing is ever downloaded.
         kubectl_path: the kubectl program; default: the one on PATH, else the node's.
         engine: default: the one that answers.
+
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
 
         Raises:
             ClusterError: with kind's own last words. What it left is deleted.
+
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if self.name in self._kind("get", "clusters", timeout=_QUERY).text.split():
@@ -138,7 +140,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             )
 
     def load_docker_image(self, docker_image: str) -> None:
-        """Load an image of the engine's store into all nodes, by a pipe; docker and podman alike."""
+        """Load an image of the engine's store into all nodes, by a pipe."""
         sinks = [self.engine.exec_args(node.name, import_command()) for node in self.nodes]
         _run.pipe(self.engine.save_args(docker_image), sinks, timeout=_LOAD)
 
@@ -159,6 +161,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         Args:
             args: kubectl's arguments.
             kwargs: as for `subprocess.check_output`; `timeout` defaults to 60 s.
+
         """
         self.ensure_kubectl()
         environment = {**os.environ, **(kwargs.pop("env", None) or {})}
@@ -188,13 +191,19 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             args: more arguments of kubectl.
             local_port: default: a free one.
             retries: seconds to wait for the port, and attempts if kubectl ends.
+
         """
         self.ensure_kubectl()
         for attempt in range(retries):
             port = local_port or _free_port()
             process = subprocess.Popen(
-                [str(self.kubectl_path), "port-forward", service_or_pod_name]
-                + [f"{port}:{remote_port}", *args],
+                [
+                    str(self.kubectl_path),
+                    "port-forward",
+                    service_or_pod_name,
+                    f"{port}:{remote_port}",
+                    *args,
+                ],
                 env={**os.environ, "KUBECONFIG": str(self.kubeconfig_path)},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -219,6 +228,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
 
         Raises:
             ToolNotFound: never downloads; names the remedy.
+
         """
         if shutil.which(str(self.kind_path)) is None:
             raise ToolNotFound(
@@ -268,7 +278,7 @@ def import_command() -> list[str]:
 
 
 def _kind_words(output: str) -> str:
-    """kind's error without its progress lines."""
+    """Kind's error without its progress lines."""
     lines = [line for line in output.splitlines() if not re.match(r"\s*[•✓✗⢀-⣿]", line)]
     return "\n".join(lines).strip() or output
 

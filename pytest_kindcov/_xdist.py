@@ -1,0 +1,36 @@
+"""pytest-xdist's hooks, registered only where xdist is loaded: the controller is the owner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_kindcov.session import Owner
+
+STATE_KEY = "kindcov_state"
+
+
+class XdistHooks:
+    """Tells workers where the owner publishes, and hears what they want."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._watching = False
+
+    def pytest_configure_node(self, node: Any) -> None:
+        """Hand the state directory to a worker; also to one that replaces a crashed worker."""
+        if not node.gateway.spec.popen:
+            raise pytest.UsageError(
+                f"kindcov: xdist worker {node.gateway.spec} is not on this machine;"
+                " the cluster's kubeconfig and address are only good here"
+            )
+        node.workerinput[STATE_KEY] = str(self._owner.state.directory)
+
+    def pytest_xdist_node_collection_finished(self) -> None:
+        """A worker has said what its tests need, by a file, before it sent its collection."""
+        self._owner.read_inbox()
+        if not self._watching:
+            self._watching = True
+            self._owner.watch_inbox()

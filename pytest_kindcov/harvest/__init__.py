@@ -1,0 +1,1 @@
+"""From the nodes to coverage: inject, collect, merge."""

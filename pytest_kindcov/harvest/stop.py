@@ -1,0 +1,113 @@
+"""The graceful stop: instrumented programs write their counters when they end, so they must end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_kindcov._wait import wait_until
+from pytest_kindcov.errors import HarvestError
+
+if TYPE_CHECKING:
+    from pytest_kindcov.cluster.api import Api, Object
+    from pytest_kindcov.harvest.files import Container
+
+# Seconds that the kubelet needs beyond a pod's own grace period, generously.
+_BEYOND_GRACE = 20.0
+_GRACE = 30  # Kubernetes' default terminationGracePeriodSeconds
+_FAILURES = ("coverage meta-data emit failed", "coverage counter data emit failed", "GOCOVERDIR")
+
+
+@dataclass
+class Ends:
+    """How containers ended, by container id, as far as the API server was seen to say it."""
+
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Such as `exit code 137 (OOMKilled)`."""
+    said: dict[str, str] = field(default_factory=dict)
+    """What the program said of its coverage on standard error."""
+
+
+def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
+    """End the pods in which an instrumented program still runs, and wait until they are gone.
+
+    Pods are deleted, with their own grace period; their controllers and all other objects are left
+    alone, so a service on a kept cluster comes back.
+
+    Args:
+        api: the cluster.
+        containers: what the nodes know of their containers.
+        images: full names of the services' images: what their programs said is looked up when they
+            have left no file.
+
+    Raises:
+        HarvestError: a pod did not go in time.
+
+    """
+    known = {container.id: container for container in containers}
+    ends = Ends()
+    doomed: dict[str, Object] = {}
+    for pod in api.list("v1", "Pod"):
+        _note(pod, ends)
+        for status in _statuses(pod):
+            container = known.get(_identity(status))
+            if container is None or "running" not in (status.get("state") or {}):
+                continue
+            if not container.has_meta and container.image in images:
+                ends.said[container.id] = _coverage_lines(api, pod, status["name"])
+            if container.has_meta and not container.has_counters:
+                doomed[pod["metadata"]["uid"]] = pod
+    for pod in doomed.values():
+        metadata = pod["metadata"]
+        api.delete("v1", "Pod", metadata["name"], metadata["namespace"])
+    if not doomed:
+        return ends
+    grace = max(
+        pod["spec"].get("terminationGracePeriodSeconds") or _GRACE for pod in doomed.values()
+    )
+    left: list[str] = []
+
+    def gone() -> bool:
+        left.clear()
+        for pod in api.list("v1", "Pod"):
+            if pod["metadata"]["uid"] in doomed:
+                _note(pod, ends)
+                left.append(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}")
+        return not left
+
+    wait_until(
+        gone,
+        what="end of the services",
+        timeout=grace + _BEYOND_GRACE,
+        interval=0.05,
+        state=lambda: "still there: " + ", ".join(left),
+        error=HarvestError,
+    )
+    return ends
+
+
+def _statuses(pod: Object) -> list[Object]:
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def _identity(status: Object) -> str:
+    return str(status.get("containerID") or "").partition("://")[2]
+
+
+def _note(pod: Object, ends: Ends) -> None:
+    """Keep how containers ended, the current one and the one before it."""
+    for status in _statuses(pod):
+        for state in (status.get("state") or {}, status.get("lastState") or {}):
+            ended = state.get("terminated")
+            if ended:
+                identity = str(ended.get("containerID") or "").partition("://")[2]
+                ends.reasons[identity] = (
+                    f"exit code {ended.get('exitCode')} ({ended.get('reason')})"
+                )
+
+
+def _coverage_lines(api: Api, pod: Object, container: str) -> str:
+    metadata = pod["metadata"]
+    text = api.logs(metadata["namespace"], metadata["name"], container, lines=2000)
+    return "\n".join(line for line in text.splitlines() if any(word in line for word in _FAILURES))

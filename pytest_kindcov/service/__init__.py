@@ -1,0 +1,1 @@
+"""From a Go package to a URL: build, image, manifests, deploy, forward."""

@@ -1,0 +1,188 @@
+"""A stable address for a service: a node port, which survives pods and does not delay closes.
+
+Through the API server's port-forward a pod sees a client's close 1.02 s late (measured); a node
+port is the pod's own connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindcov._wait import wait_until
+from pytest_kindcov.errors import CommandError, DeployError
+from pytest_kindcov.service.spec import GoService
+
+if TYPE_CHECKING:
+    import threading
+
+    from pytest_kindcov.cluster.api import Api, Object
+    from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.service.manifests import Manifests
+    from pytest_kindcov.service.spec import ServiceSpec
+
+# Seconds. kube-proxy follows an endpoint within 1 s.
+_OPEN = 15.0
+_CONNECT = 2.0
+_OWN_LABEL = "app.kubernetes.io/managed-by"
+
+
+def expose(api: Api, manifests: Manifests, spec: ServiceSpec) -> int:
+    """Make a NodePort Service for the service's port.
+
+    Returns:
+        The node port; 0 when the spec names no port and the manifests do not name just one.
+
+    """
+    found = _target(manifests, spec)
+    if found is None:
+        return 0
+    namespace, selector, target = found
+    obj: Object = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": f"kindcov-{spec.title}"[:63].rstrip("-"),
+            "namespace": namespace,
+            "labels": {_OWN_LABEL: "pytest-kindcov"},
+        },
+        "spec": {
+            "type": "NodePort",
+            "selector": selector,
+            "ports": [{"name": "main", "port": 80, "targetPort": target, "protocol": "TCP"}],
+        },
+    }
+    port: int = api.apply(obj)["spec"]["ports"][0]["nodePort"]
+    return port
+
+
+def connect(
+    api: Api,
+    nodes: list[Node],
+    manifests: Manifests,
+    spec: ServiceSpec,
+    node_port: int,
+    *,
+    cancel: threading.Event | None = None,
+) -> GoService:
+    """Wait until the service's port answers, and return the handle.
+
+    Raises:
+        DeployError: nobody listens on the port; names the ports on which somebody does.
+
+    """
+    namespace = _namespace(manifests, spec)
+    if not node_port:
+        return GoService(spec.title, namespace, "", 0)
+    node = nodes[0]
+    host = node.engine.address(node.name)
+    problem = ""
+
+    def opened() -> bool:
+        nonlocal problem
+        try:
+            socket.create_connection((host, node_port), _CONNECT).close()
+        except OSError as error:
+            problem = str(error)
+            return False
+        return True
+
+    def state() -> str:
+        if "timed out" in problem or "unreachable" in problem:
+            return f"the node's address {host} cannot be reached from here ({problem})"
+        return f"{problem}\n{_listening(api, nodes, namespace, manifests)}"
+
+    _, _, target = _target(manifests, spec) or ("", {}, spec.port)
+    wait_until(
+        opened,
+        what=f"service {spec.title}: connection to its port {target}",
+        timeout=_OPEN,
+        interval=0.05,
+        state=state,
+        remedy="port= must be the port of the manifest's Service or of the container, and the"
+        " program must listen on all addresses (not only 127.0.0.1)",
+        cancel=cancel,
+        error=DeployError,
+    )
+    return GoService(spec.title, namespace, host, node_port)
+
+
+def _namespace(manifests: Manifests, spec: ServiceSpec) -> str:
+    for obj, _, _ in manifests.containers():
+        return str(obj["metadata"].get("namespace") or spec.namespace or "default")
+    return spec.namespace or "default"
+
+
+def _target(manifests: Manifests, spec: ServiceSpec) -> tuple[str, dict[str, str], Any] | None:
+    """Namespace, pod selector and target port of the service's one port."""
+    candidates = []
+    fallback = None
+    for obj, template, _ in manifests.containers():
+        if obj["kind"] in ("Job", "CronJob"):
+            continue
+        labels = (template.get("metadata") or {}).get("labels") or {}
+        namespace = str(obj["metadata"].get("namespace") or spec.namespace or "default")
+        for service in _services(manifests.objects, namespace, labels, spec):
+            selector = service["spec"]["selector"]
+            candidates += [
+                (namespace, selector, port.get("targetPort") or port["port"], port["port"])
+                for port in service["spec"].get("ports") or []
+                if port.get("protocol", "TCP") == "TCP"
+            ]
+        if labels and fallback is None:
+            fallback = (namespace, labels, spec.port)
+    named = [entry for entry in candidates if entry[3] == spec.port]
+    if spec.port is None:
+        named = candidates if len(candidates) == 1 else []
+    if named:
+        return named[0][:3]
+    return fallback if spec.port else None
+
+
+def _services(
+    objects: list[Object], namespace: str, labels: dict[str, str], spec: ServiceSpec
+) -> list[Object]:
+    return [
+        obj
+        for obj in objects
+        if obj["kind"] == "Service"
+        and (obj["metadata"].get("namespace") or spec.namespace or "default") == namespace
+        and (obj.get("spec") or {}).get("selector")
+        and obj["spec"]["selector"].items() <= labels.items()
+    ]
+
+
+def _listening(api: Api, nodes: list[Node], namespace: str, manifests: Manifests) -> str:
+    """On which ports the service's containers listen, read off the nodes."""
+    lines = []
+    names = {container["name"] for _, _, container in manifests.containers()}
+    for pod in api.list("v1", "Pod", namespace):
+        for status in (pod.get("status") or {}).get("containerStatuses") or []:
+            identity = (status.get("containerID") or "").partition("://")[2]
+            if status["name"] not in names or not identity:
+                continue
+            ports = _ports(nodes, identity)
+            what = f"on {', '.join(map(str, ports))}" if ports else "on no TCP port"
+            lines.append(
+                f"pod {pod['metadata']['name']}, container {status['name']} listens {what}"
+            )
+    return "\n".join(lines)
+
+
+def _ports(nodes: list[Node], container: str) -> list[int]:
+    script = (
+        "pid=$(ctr -n k8s.io tasks ls | awk -v id=\"$1\" '$1 == id {print $2}');"
+        ' [ -n "$pid" ] && cat "/proc/$pid/net/tcp" "/proc/$pid/net/tcp6"'
+    )
+    for node in nodes:
+        with contextlib.suppress(CommandError):
+            table = node.script(script, container).text
+            return listening_ports(table)
+    return []
+
+
+def listening_ports(table: str) -> list[int]:
+    """Ports in state LISTEN of the kernel's /proc/net/tcp table, sorted."""
+    rows = (line.split() for line in table.splitlines())
+    return sorted({int(row[1].rpartition(":")[2], 16) for row in rows if row[3:4] == ["0A"]})

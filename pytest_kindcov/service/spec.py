@@ -1,0 +1,143 @@
+"""What a conftest says of a service, and the handle that its tests get."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_kindcov.errors import ManifestError
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """One `go_service(...)`, as plain values: it crosses from xdist workers to the controller."""
+
+    directory: str
+    """Directory of the conftest; relative paths are looked up from here upwards."""
+    package: str = ""
+    manifests: tuple[str, ...] = ()
+    image: str = ""
+    port: int | None = None
+    name: str = ""
+    namespace: str = ""
+    coverpkg: tuple[str, ...] = ()
+    build_flags: tuple[str, ...] = ()
+    build_env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    dockerfile: str = ""
+    timeout: float = 120.0
+    """Seconds for the rollout."""
+
+    @property
+    def key(self) -> str:
+        """Identity of the service within the run: equal specs are one service."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    @property
+    def title(self) -> str:
+        """The service's name: given, or the last element of its package, or its image's."""
+        if self.name:
+            return self.name
+        if self.package:
+            parts = [p for p in self.package.removesuffix("/").split("/") if p not in ("", ".")]
+            if parts and parts[-1].endswith(".go"):
+                parts.pop()
+            if parts and _is_major(parts[-1]) and len(parts) > 1:
+                parts.pop()
+            if parts and parts[-1] != "..":
+                return parts[-1]
+            return Path(self.directory, self.package).resolve().name
+        return self.image.rpartition("/")[2].partition("@")[0].partition(":")[0] or "service"
+
+    def to_json(self) -> str:
+        """The spec as JSON text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ServiceSpec:
+        """The spec that `to_json` wrote."""
+        values = json.loads(text)
+        for name in ("manifests", "coverpkg", "build_flags"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+    def find(self, path: str, rootdir: Path) -> Path:
+        """Find a file or directory of the repository.
+
+        It is looked up from the conftest's directory upwards to the root directory, as a conftest
+        in `tests/e2e/` names `./cmd/orders` of the repository.
+
+        Args:
+            path: absolute, or relative to one of these directories.
+            rootdir: pytest's root directory; the search ends there.
+
+        Raises:
+            ManifestError: with the directories that were searched.
+
+        """
+        start = Path(self.directory)
+        if Path(path).is_absolute():
+            places = [Path("/")]
+        elif rootdir in (start, *start.parents):
+            places = [p for p in (start, *start.parents) if p == rootdir or rootdir in p.parents]
+        else:
+            places = [start]
+        for place in places:
+            if (place / path).exists():
+                return (place / path).resolve()
+        raise ManifestError(
+            f"service {self.title}: {path} does not exist",
+            cause="looked in " + ", ".join(str(place) for place in places),
+            remedy=_near(path, places) or "correct the path in go_service(...)",
+        )
+
+
+def _near(path: str, places: list[Path]) -> str:
+    import difflib
+
+    wanted = Path(path)
+    for place in places:
+        parent = (place / wanted).parent
+        if parent.is_dir():
+            names = [entry.name for entry in parent.iterdir()]
+            close = difflib.get_close_matches(wanted.name, names, n=1)
+            if close:
+                return f"did you mean {Path(path).parent / close[0]}?"
+    return ""
+
+
+def _is_major(part: str) -> bool:
+    return part.startswith("v") and part[1:].isdigit()
+
+
+@dataclass(frozen=True)
+class GoService:
+    """A running service, as tests see it."""
+
+    name: str
+    namespace: str
+    host: str
+    """Address to connect to; empty when no port was given."""
+    port: int
+    scheme: str = "http"
+
+    @property
+    def url(self) -> str:
+        """Base URL without a trailing slash, such as `http://10.89.0.5:30211`.
+
+        It stays the same when pods are restarted or replaced.
+        """
+        if not self.host:
+            raise ManifestError(
+                f"service {self.name} has no URL",
+                cause="no port was given, and no Service of its manifests names just one",
+                remedy="say go_service(..., port=...)",
+            )
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for the way to the workers."""
+        return asdict(self)

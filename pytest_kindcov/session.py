@@ -1,0 +1,546 @@
+"""One cluster per run: the owner makes, harvests and deletes it; xdist workers look on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_kindcov._signals import TermBridge, shield
+from pytest_kindcov._wait import wait_until
+from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError
+from pytest_kindcov.service.spec import GoService, ServiceSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_kindcov.cluster.api import Api
+    from pytest_kindcov.cluster.kind import KindCluster
+    from pytest_kindcov.options import Settings
+    from pytest_kindcov.report.model import Summary
+    from pytest_kindcov.service.manifests import Manifests
+
+_POLL = 0.02  # seconds between two looks at a small file
+_INBOX = 0.2  # seconds within which a service that a test asks for late is noticed
+_READY = 120.0
+
+
+class Access(Protocol):
+    """What fixtures need: the same in the owner and in a worker."""
+
+    def want(self, specs: list[ServiceSpec]) -> None:
+        """Have the cluster and these services provided; returns at once."""
+
+    def cluster(self) -> KindCluster:
+        """Wait for the cluster."""
+
+    def service(self, spec: ServiceSpec) -> GoService:
+        """Wait for a service."""
+
+
+class State:
+    """A private directory in which the owner publishes to all processes of the run."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def publish(self, name: str, value: dict[str, Any]) -> None:
+        """Write a value atomically."""
+        partial = self.directory / f".{name}.{threading.get_ident()}"
+        partial.write_text(json.dumps(value))
+        partial.rename(self.directory / f"{name}.json")
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A published value, None while there is none."""
+        try:
+            value: dict[str, Any] = json.loads((self.directory / f"{name}.json").read_text())
+        except FileNotFoundError:
+            return None
+        return value
+
+    def wait(self, name: str, what: str, timeout: float) -> dict[str, Any]:
+        """Wait for a value; a published error is raised."""
+        value = wait_until(
+            lambda: self.read(name), what=what, timeout=timeout, interval=_POLL, error=ClusterError
+        )
+        if "error" in value:
+            raise NotProvided(value["error"])
+        return value
+
+
+class NotProvided(KindCovError):
+    """The owner could not provide it; the whole error stands in the summary."""
+
+
+class View:
+    """A worker's access: it asks and reads by way of the state directory, and owns nothing."""
+
+    def __init__(self, settings: Settings, directory: Path, worker: str) -> None:
+        self._state = State(directory)
+        self._settings = settings
+        self._worker = worker
+
+    def want(self, specs: list[ServiceSpec]) -> None:
+        """Leave a note for the owner."""
+        note = [spec.to_json() for spec in specs]
+        self._state.publish(f"want-{self._worker}-{time.monotonic_ns()}", {"specs": note})
+
+    def cluster(self) -> KindCluster:
+        """Wait for the cluster."""
+        return _attach(self._state.wait("cluster", "the cluster", self._settings.timeout))
+
+    def service(self, spec: ServiceSpec) -> GoService:
+        """Wait for a service, asking for it first if nobody has."""
+        name = f"service-{spec.key}"
+        if self._state.read(name) is None:
+            self.want([spec])
+        what = f"service {spec.title}"
+        return GoService(**self._state.wait(name, what, self._settings.timeout))
+
+
+def _attach(info: dict[str, Any]) -> KindCluster:
+    from pytest_kindcov.cluster.engine import Engine
+    from pytest_kindcov.cluster.kind import KindCluster
+
+    return KindCluster(
+        info["name"],
+        Path(info["kubeconfig"]),
+        kind_path=Path(info["kind"]),
+        kubectl_path=Path(info["kubectl"]),
+        engine=Engine(info["engine"]),
+    )
+
+
+@dataclass
+class Outcome:
+    """How the run's infrastructure fared: what the summary prints and the exit code follows."""
+
+    errors: list[KindCovError] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    summary: Summary | None = None
+    notes: list[str] = field(default_factory=list)
+    """Lines for the end of the block: what was written, what was kept."""
+    used: bool = False
+    """Whether a cluster was made or attached; nothing is printed otherwise."""
+    headline: str = ""
+
+
+@dataclass
+class _Deployed:
+    spec: ServiceSpec
+    image: str
+
+
+class Owner:
+    """The one process that makes the cluster: plain pytest, or xdist's controller.
+
+    Args:
+        settings: of the run.
+        tell: prints one line of progress; called from several threads.
+
+    """
+
+    def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.outcome = Outcome()
+        self._tell_line = tell
+        self._cancel = threading.Event()
+        self._lock = threading.Lock()
+        self._bridge = TermBridge()
+        self._wanted: set[str] = set()
+        self._deployed: list[_Deployed] = []
+        self._made: Future[KindCluster] | None = None
+        self._tasks: list[Future[None]] = []
+        self._begin = time.monotonic()
+        self._closed = False
+        self._injected = False
+
+    @cached_property
+    def state(self) -> State:
+        """The state directory, made when it is first needed."""
+        return State(Path(tempfile.mkdtemp(prefix=f"kindcov-{os.getpid()}-")))
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(8, thread_name_prefix="kindcov")
+
+    def want(self, specs: list[ServiceSpec]) -> None:
+        """Start what is needed and not under way: first of all the cluster."""
+        with self._lock:
+            if self._closed:
+                return
+            if self._made is None:
+                self._bridge.install()
+                self.outcome.used = True
+                self._begin = time.monotonic()
+                self._made = self._pool.submit(self._make_cluster)
+                self._tasks.append(self._pool.submit(self._publish_cluster))
+            for spec in specs:
+                if spec.key not in self._wanted:
+                    self._wanted.add(spec.key)
+                    self._tasks.append(self._pool.submit(self._provide, spec))
+
+    def read_inbox(self) -> None:
+        """Start what workers asked for."""
+        for note in sorted(self.state.directory.glob("want-*.json")):
+            value = self.state.read(note.stem) or {}
+            note.unlink()
+            self.want([ServiceSpec.from_json(text) for text in value.get("specs", [])])
+
+    def watch_inbox(self) -> None:
+        """From now on, look for workers' late wishes."""
+
+        def look() -> None:
+            while not self._cancel.wait(_INBOX):
+                self.read_inbox()
+
+        threading.Thread(target=look, name="kindcov-inbox", daemon=True).start()
+
+    def cluster(self) -> KindCluster:
+        """Wait for the cluster."""
+        self.want([])
+        return _attach(self.state.wait("cluster", "the cluster", self.settings.timeout))
+
+    def service(self, spec: ServiceSpec) -> GoService:
+        """Wait for a service."""
+        self.want([spec])
+        name = f"service-{spec.key}"
+        return GoService(**self.state.wait(name, f"service {spec.title}", self.settings.timeout))
+
+    def close(self) -> Outcome:
+        """Harvest, report, delete; once, whatever came before. Each step is tried.
+
+        Returns:
+            The outcome; also when called again.
+
+        """
+        with self._lock:
+            if self._closed:
+                return self.outcome
+            self._closed = True
+        if self._made is None:
+            self._remove_state()
+            return self.outcome
+        with shield(self._tell):
+            try:
+                self._end_provisioning()
+                cluster = self._result()
+                if cluster is not None:
+                    self._step(lambda: self._harvest(cluster))
+                    self._step(lambda: self._leave(cluster))
+            finally:
+                self._pool.shutdown(wait=True, cancel_futures=True)
+                self._bridge.remove()
+                self._remove_state()
+        return self.outcome
+
+    def _remove_state(self) -> None:
+        if "state" in self.__dict__:
+            shutil.rmtree(self.state.directory, ignore_errors=True)
+
+    def _tell(self, line: str) -> None:
+        self._tell_line(f"kindcov: {time.monotonic() - self._begin:5.1f} s  {line}")
+
+    def _step(self, step: Callable[[], None]) -> None:
+        """One step of the end: its failure is reported and does not keep the next from running."""
+        try:
+            step()
+        except KindCovError as error:
+            self.outcome.errors.append(error)
+
+    # The beginning.
+
+    def _make_cluster(self) -> KindCluster:
+        from pytest_kindcov.cluster.engine import detect
+        from pytest_kindcov.cluster.kind import KindCluster
+        from pytest_kindcov.harvest.inject import inject
+
+        settings = self.settings
+        engine = detect(settings.engine)
+        directory = self.state.directory
+        name = settings.cluster_name or f"kindcov-{os.getpid()}-{directory.name[-4:].lower()}"
+        name = name.replace("_", "x")
+        cluster = KindCluster(
+            name,
+            Path(settings.kubeconfig) if settings.kubeconfig else directory / "kubeconfig",
+            image=settings.node_image or None,
+            kind_path=Path(settings.kind_bin) if settings.kind_bin else None,
+            kubectl_path=Path(settings.kubectl_bin) if settings.kubectl_bin else None,
+            engine=engine,
+        )
+        self._cluster = cluster
+        self._tell(f"creating cluster {name} ({engine.name})")
+        config = settings.rootdir / settings.kind_config if settings.kind_config else None
+        cluster.create(config, timeout=settings.timeout, cancel=self._cancel)
+        self._tell(f"cluster {name} {'created' if cluster.created else 'was there already'}")
+        if settings.coverage:
+            inject(cluster.nodes)
+            self._injected = True
+        return cluster
+
+    @cached_property
+    def _api(self) -> Api:
+        from pytest_kindcov.cluster.api import Api
+
+        assert self._made is not None
+        cluster = self._made.result()
+        return Api(cluster.kubeconfig_path, self.state.directory / "kinds.json")
+
+    def _publish_cluster(self) -> None:
+        assert self._made is not None
+        try:
+            cluster = self._made.result()
+            self._wait_node_ready()
+        except KindCovError as error:
+            self._failed("cluster", "the cluster", error)
+            return
+        self.state.publish(
+            "cluster",
+            {
+                "name": cluster.name,
+                "kubeconfig": str(cluster.kubeconfig_path),
+                "kind": str(cluster.kind_path),
+                "kubectl": str(cluster.kubectl_path),
+                "engine": cluster.engine.name,
+            },
+        )
+
+    def _wait_node_ready(self) -> None:
+        def ready() -> bool:
+            nodes = self._api_once().list("v1", "Node")
+            return all(
+                any(
+                    c["type"] == "Ready" and c["status"] == "True"
+                    for c in node["status"]["conditions"]
+                )
+                for node in nodes
+            ) and bool(self._api_once().get("v1", "ServiceAccount", "default", "default"))
+
+        wait_until(
+            ready,
+            what="the nodes being Ready",
+            timeout=_READY,
+            cancel=self._cancel,
+            error=ClusterError,
+        )
+
+    def _api_once(self) -> Api:
+        with self._lock:  # several threads ask first at the same time; importing takes a second
+            return self._api
+
+    def _provide(self, spec: ServiceSpec) -> None:
+        name = f"service-{spec.key}"
+        try:
+            service = self._deploy(spec)
+        except KindCovError as error:
+            self._failed(name, f"service {spec.title}", error)
+        else:
+            self.state.publish(name, service.to_dict())
+
+    def _failed(self, name: str, what: str, error: KindCovError) -> None:
+        if not isinstance(error, Cancelled) and str(error) not in map(str, self.outcome.errors):
+            self.outcome.errors.append(error)
+        self.state.publish(name, {"error": f"{what} could not be provided: {error.headline}"})
+
+    def _deploy(self, spec: ServiceSpec) -> GoService:
+        from pytest_kindcov.service import deploy, forward, manifests
+
+        assert self._made is not None
+        started = time.monotonic()
+        loaded = manifests.load(
+            spec, rootdir=self.settings.rootdir, kubectl=self._kubectl, command_env={}
+        )
+        archive = self._image(spec, loaded)
+        if archive is not None:
+            self._tell(f"{spec.title}: built in {time.monotonic() - started:.1f} s")
+        cluster = self._made.result()
+        self._load(cluster, archive, loaded.image)
+        manifests.prepare(loaded, spec)
+        api = self._api_once()
+        started = time.monotonic()
+        workloads = deploy.apply(api, loaded.objects, spec, cancel=self._cancel)
+        port = forward.expose(api, loaded, spec)
+        deploy.wait_ready(
+            api, workloads, service=spec.title, timeout=spec.timeout, cancel=self._cancel
+        )
+        service = forward.connect(api, cluster.nodes, loaded, spec, port, cancel=self._cancel)
+        with self._lock:
+            self._deployed.append(_Deployed(spec, loaded.image))
+        self._tell(f"{spec.title}: deployed in {time.monotonic() - started:.1f} s")
+        return service
+
+    def _kubectl(self) -> list[str]:
+        """The host's kubectl; without one, the node's serves as soon as the cluster is there."""
+        from pytest_kindcov.service.manifests import host_kubectl
+
+        found = host_kubectl(self.settings.kubectl_bin)
+        if found:
+            return found
+        assert self._made is not None
+        cluster = self._made.result()
+        cluster.ensure_kubectl()
+        return [str(cluster.kubectl_path)]
+
+    def _image(self, spec: ServiceSpec, loaded: Manifests) -> Path | None:
+        """Build the service's image archive; None for an image that was built before."""
+        from pytest_kindcov.cluster.engine import detect
+        from pytest_kindcov.service import build, dockerfile, image
+
+        engine = detect(self.settings.engine)
+        if spec.dockerfile:
+            dockerfile.build(
+                spec,
+                engine,
+                rootdir=self.settings.rootdir,
+                reference=loaded.image,
+                scratch=self.state.directory,
+                coverage=self.settings.coverage,
+                cancel=self._cancel,
+            )
+        if spec.dockerfile or not spec.package:
+            return None
+        arch = engine.architecture()
+        program = self.state.directory / f"{spec.key}.program"
+        archive = self.state.directory / f"{spec.key}.tar"
+        build.build(
+            spec,
+            rootdir=self.settings.rootdir,
+            output=program,
+            arch=arch,
+            coverage=self.settings.coverage,
+            cancel=self._cancel,
+        )
+        image.write_archive(
+            archive,
+            program=program,
+            reference=loaded.image,
+            name=spec.title,
+            arch=arch,
+            extra_paths=loaded.program_paths(),
+            user=image.NONROOT if loaded.needs_nonroot() else 0,
+        )
+        program.unlink()
+        return archive
+
+    def _load(self, cluster: KindCluster, archive: Path | None, reference: str) -> None:
+        from pytest_kindcov.service.image import full_name
+
+        if archive is not None:
+            cluster.load_archive(archive)
+            archive.unlink()
+        elif cluster.engine.has_image(full_name(reference)):
+            cluster.load_docker_image(full_name(reference))
+
+    # The end.
+
+    def _end_provisioning(self) -> None:
+        self._cancel.set()
+        assert self._made is not None
+        with contextlib.suppress(KindCovError):
+            self._made.result()
+        for task in self._tasks:
+            with contextlib.suppress(KindCovError):
+                task.result()
+
+    def _result(self) -> KindCluster | None:
+        """The cluster, also a half-made one: it must be deleted."""
+        return getattr(self, "_cluster", None)
+
+    def _harvest(self, cluster: KindCluster) -> None:
+        """Stop the services, copy their files off all nodes, merge and summarise."""
+        if not self._injected or (self._wanted and not self._deployed):
+            return  # nothing ran; the errors say why
+        from pytest_kindcov.harvest import files, merge, stop
+        from pytest_kindcov.report.model import read_profile
+        from pytest_kindcov.service.image import full_name
+
+        self._tell("harvesting coverage")
+        services = {full_name(item.image): item.spec.title for item in self._deployed}
+        nodes = cluster.nodes
+        before = files.collect(nodes)
+        ends = stop.stop(self._api_once(), before.containers, set(services))
+        known = {container.id for container in before.containers}
+        after = files.collect(nodes)
+        # What started after the stop began (a controller's replacement pod) served no test.
+        collected = files.Collected(
+            [container for container in after.containers if container.id in known], after.problems
+        )
+        self.outcome.problems += collected.problems
+        for image, service in services.items():
+            error = merge.explain(service, image, collected.containers, ends.said, ends.reasons)
+            if error is not None:
+                self.outcome.errors.append(error)
+        self.outcome.problems += [
+            f"{container.title}: its counters are lost: "
+            + ends.reasons.get(container.id, "it was killed before it could write them")
+            for container in collected.containers
+            if container.has_meta and not container.has_counters
+        ]
+        directory = self.settings.dir
+        _make_output(directory)
+        merge.write_raw(collected, directory / "covdata")
+        with_data = [container for container in collected.containers if container.has_counters]
+        if not with_data:
+            (directory / "coverage.out").unlink(missing_ok=True)
+            if not services:
+                self.outcome.errors.append(_nothing())
+            return
+        merge.to_profile(directory / "covdata", directory / "coverage.out")
+        self.outcome.summary = read_profile(directory / "coverage.out")
+        count = sum(len(container.files) for container in with_data)
+        self.outcome.headline = (
+            f"cluster {cluster.name} ({cluster.engine.name}, {len(nodes)} node"
+            f"{'s' if len(nodes) > 1 else ''}), {', '.join(services.values()) or 'no go_service'}:"
+            f" {len(with_data)} container{'s' if len(with_data) > 1 else ''}, {count} files"
+        )
+        shown = _relative(directory, self.settings.rootdir)
+        self.outcome.notes.append(f"wrote {shown}/coverage.out and {shown}/covdata/")
+
+    def _leave(self, cluster: KindCluster) -> None:
+        """Delete the cluster if this run made it; an older one is given back as it was."""
+        if cluster.created and not self.settings.keep:
+            cluster.delete()
+            return
+        if self._injected:
+            from pytest_kindcov.harvest.inject import remove
+
+            remove(cluster.nodes)
+        if self.settings.keep:
+            self.outcome.notes.append(
+                f"cluster {cluster.name} was kept; use it with"
+                f" `kind export kubeconfig --name {cluster.name}`, delete it with"
+                f" `kind delete cluster --name {cluster.name}`"
+            )
+
+
+def _nothing() -> KindCovError:
+    from pytest_kindcov.errors import HarvestError
+
+    return HarvestError(
+        "no coverage data was found on the cluster",
+        cause="no container ran a program that was built with -cover",
+        remedy="deploy the service with go_service(...), or build its image with `go build -cover`",
+    )
+
+
+def _make_output(directory: Path) -> None:
+    """The output directory, which keeps itself out of git."""
+    directory.mkdir(parents=True, exist_ok=True)
+    ignore = directory / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+
+
+def _relative(path: Path, root: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(root))
+    return str(path)
