@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,8 @@ from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.service.spec import GoService, ServiceSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pytest_kindcov.cluster.kind import KindCluster
 
 _ACCESS = pytest.StashKey[session.Access]()
@@ -40,7 +41,9 @@ def go_service(
 ) -> Any:
     """Make a session fixture that gives a running Go service.
 
-    `orders = go_service("./cmd/orders")` in a conftest is all it needs. Paths are relative to the calling file's directory or one above it, up to pytest's root
+    `orders = go_service("./cmd/orders")` in a conftest is all it needs.
+
+    Paths are relative to the calling file's directory or one above it, up to pytest's root
     directory. With `--kind-coverage` the service is built with coverage; nothing else changes.
 
     Args:

@@ -110,7 +110,7 @@ class Engine:
             CommandError: with the build's whole output.
 
         """
-        args = [self.name, "build", "-f", dockerfile, "-t", tag, context]
+        args: list[str | Path] = [self.name, "build", "-f", dockerfile, "-t", tag, context]
         run(args, timeout=timeout, cancel=cancel)
 
     def _query(self, call: Any, what: str) -> Any:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -16,7 +14,8 @@ from pytest_kindcov.errors import CommandError, KindCovError, ManifestError
 from pytest_kindcov.service.image import NONROOT, full_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from pytest_kindcov.cluster.api import Object
     from pytest_kindcov.service.spec import ServiceSpec
