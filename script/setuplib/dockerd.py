@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -155,16 +156,17 @@ def stop(state: Path) -> None:
     """End our daemon with all its containers, networks and images, and remove its traces."""
     env = {**os.environ, **environment(state)}
     pid = daemon_pid(state)
-    bridges: list[str] = []
     if pid is not None:
         containers = ask(["docker", "ps", "--all", "--quiet"], 10, env).out.split()
         if containers:
             ask(["docker", "rm", "--force", "--volumes", *containers], 60, env)
-        listed = ask(["docker", "network", "ls", "--no-trunc", "--quiet"], 10, env).out.split()
-        bridges = [f"br-{network[:12]}" for network in listed]
         ask(["docker", "network", "prune", "--force"], 30, env)
         end(pid, STOP_TIMEOUT)
     end_leftovers(state)
+    bridges = own_bridges(state)
+    for bridge in bridges:
+        if Path("/sys/class/net", bridge).exists():
+            ask([machine.which("ip") or "ip", "link", "delete", bridge], 20)
     try:
         saved = json.loads((state / "firewall.json").read_text())
     except (OSError, ValueError):
@@ -172,6 +174,16 @@ def stop(state: Path) -> None:
     for command, rules in (saved or {}).items():
         firewall.restore(command, [(table, rule) for table, rule in rules], bridges)
     clean(state)
+
+
+def own_bridges(state: Path) -> list[str]:
+    """Give the bridges that the daemon ever made: a killed one cannot be asked for them."""
+    try:
+        store = (state / "data" / "network" / "files" / "local-kv.db").read_bytes()
+    except OSError:
+        return []
+    # A database, but the names stand in it as text.
+    return sorted({name.decode() for name in re.findall(rb"\bbr-[0-9a-f]{12}\b", store)})
 
 
 def end(pid: int, patience: float) -> None:

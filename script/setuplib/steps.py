@@ -91,7 +91,7 @@ def ask(
                 try:
                     process.wait(min(PROGRESS_EVERY, timeout - spent))
                 except subprocess.TimeoutExpired:
-                    if not show_stderr:
+                    if not show_stderr and time.monotonic() - start < timeout:
                         say(f"        {time.monotonic() - start:4.0f} s  {Path(argv[0]).name}")
         finally:
             if process.poll() is None:  # out of time, or Ctrl-C
