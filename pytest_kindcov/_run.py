@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -67,12 +68,11 @@ def run(
     words = [str(arg) for arg in args]
     if cancel is not None and cancel.is_set():
         raise Cancelled(f"{words[0]} was not started", cause="the run was interrupted")
-    feed = stdin if isinstance(stdin, bytes) else None
-    source = None if isinstance(stdin, bytes) else stdin
+    source = _as_file(stdin) if isinstance(stdin, bytes) else stdin
     try:
         process = subprocess.Popen(
             words,
-            stdin=subprocess.PIPE if feed is not None else source or subprocess.DEVNULL,
+            stdin=source or subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=env,
@@ -90,16 +90,15 @@ def run(
         while True:
             remaining = deadline - time.monotonic()
             try:
-                stdout, stderr = process.communicate(feed, timeout=min(_CANCEL_POLL, remaining))
+                stdout, stderr = process.communicate(timeout=min(_CANCEL_POLL, remaining))
                 break
             except subprocess.TimeoutExpired:
-                feed = None  # a second communicate() goes on with what is left of it
                 if cancel is not None and cancel.is_set():
                     raise Cancelled(
                         f"{shown(words)} was stopped", cause="the run was interrupted"
                     ) from None
                 if time.monotonic() >= deadline:
-                    kill(process)
+                    _end_group(process)
                     _, stderr = process.communicate()
                     raise CommandError(
                         f"{shown(words)} did not end within {timeout:.0f} s",
@@ -107,6 +106,8 @@ def run(
                     ) from None
     finally:
         kill(process)
+        if source is not None and source is not stdin:
+            source.close()
     if process.returncode != 0:
         raise CommandError(
             f"{shown(words)} failed with exit code {process.returncode}",
@@ -116,12 +117,28 @@ def run(
     return Output(stdout, stderr)
 
 
+def _as_file(data: bytes) -> IO[bytes]:
+    """Input as a nameless file: a second `communicate` forgets to go on writing a pipe."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    file.write(data)
+    file.seek(0)
+    return file
+
+
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process that was started with `start_new_session`, with its children."""
+    """End a process that was started with `start_new_session`, with its children and pipes."""
     if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _end_group(process)
         process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def shown(args: Sequence[str | Path]) -> str:
@@ -152,7 +169,7 @@ def pipe(source: Sequence[str], sinks: Sequence[Sequence[str]], *, timeout: floa
     def expire() -> None:
         expired.set()
         for process in started:
-            kill(process)
+            _end_group(process)
 
     timer = threading.Timer(timeout, expire)
     try:

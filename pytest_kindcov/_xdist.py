@@ -19,13 +19,16 @@ class XdistHooks:
         self._owner = owner
         self._watching = False
 
+    def pytest_xdist_setupnodes(self, specs: list[Any]) -> None:
+        """Refuse workers elsewhere: kubeconfig, address and state directory are only good here."""
+        remote = [str(spec) for spec in specs if not spec.popen]
+        if remote and self._owner.settings.coverage:
+            raise pytest.UsageError(
+                f"kindcov: xdist worker {remote[0]} is not on this machine; use -n"
+            )
+
     def pytest_configure_node(self, node: Any) -> None:
         """Hand the state directory to a worker; also to one that replaces a crashed worker."""
-        if not node.gateway.spec.popen:
-            raise pytest.UsageError(
-                f"kindcov: xdist worker {node.gateway.spec} is not on this machine;"
-                " the cluster's kubeconfig and address are only good here"
-            )
         node.workerinput[STATE_KEY] = str(self._owner.state.directory)
 
     def pytest_xdist_node_collection_finished(self) -> None:

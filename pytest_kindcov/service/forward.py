@@ -118,7 +118,8 @@ def _target(manifests: Manifests, spec: ServiceSpec) -> tuple[str, dict[str, str
     """Namespace, pod selector and target port of the service's one port."""
     candidates = []
     fallback = None
-    for obj, template, _ in manifests.containers():
+    workloads = {id(obj): (obj, template) for obj, template, _ in manifests.containers()}
+    for obj, template in workloads.values():
         if obj["kind"] in ("Job", "CronJob"):
             continue
         labels = (template.get("metadata") or {}).get("labels") or {}

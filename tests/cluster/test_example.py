@@ -1,0 +1,119 @@
+"""The example, run as the README says, on real clusters."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from harness import ROOT, Runner
+
+TOTALS: dict[str, str] = {}
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
+    """A copy of the example: its output must not land in the repository."""
+    copy = tmp_path / "orders"
+    shutil.copytree(ROOT / "examples" / "orders", copy, ignore=shutil.ignore_patterns(".*"))
+    return copy
+
+
+def test_example(runner: Runner, orders: Path) -> None:
+    run = runner(orders, "--kind-coverage")
+    assert run.code == 0
+    assert "passed" in run.output
+    assert re.search(r"^example\.com/orders/internal/store +\d+ +\d+ +\d+\.\d%$", run.output, re.M)
+    assert runner.left_behind() == []
+    assert not Path(runner.env["KUBECONFIG"]).exists()
+    assert run.total() == go_total(orders)
+    assert "100.0%" not in run.total()
+    # Equal under all engines: what the tests run does not depend on where they run.
+    TOTALS[runner.engine.name] = run.total()
+    assert len(set(TOTALS.values())) == 1, TOTALS
+    raw = orders / ".kindcov" / "covdata"
+    percents = go("tool", "covdata", "percent", f"-i={raw}", cwd=orders)
+    for line in percents.splitlines():
+        package, _, rest = line.strip().partition("coverage:")
+        shown = re.search(rf"^{re.escape(package.strip())} .* (\S+%)$", run.output, re.M)
+        assert shown is not None, line
+        assert shown[1] == rest.split()[0], line
+
+
+def test_example_without_coverage_and_with_workers(runner: Runner, orders: Path) -> None:
+    if runner.engine.name != "podman":
+        return  # the same code path; once is enough
+    run = runner(orders, "-n", "2")
+    assert run.code == 0
+    assert "kind coverage" not in run.output
+    assert not (orders / ".kindcov").exists()
+    assert runner.left_behind() == []
+
+
+def test_failing_tests_keep_their_coverage(runner: Runner, orders: Path) -> None:
+    if runner.engine.name != "podman":
+        return
+    (orders / "tests/e2e/test_fails.py").write_text(
+        "import httpx\n\ndef test(orders):\n"
+        "    assert httpx.get(orders.url + '/orders/none').status_code == 200\n"
+    )
+    run = runner(orders, "--kind-coverage", "-x", "tests/e2e/test_fails.py", "-n", "2")
+    assert run.code in (1, 2)
+    assert "1 failed" in run.output
+    assert float(run.total().rstrip("%")) > 0
+    assert runner.left_behind() == []
+
+
+@pytest.mark.parametrize("when", ["creating cluster", "deployed in"])
+def test_interrupt_leaves_nothing(runner: Runner, orders: Path, when: str) -> None:
+    """Ctrl-C in the terminal: SIGINT to the whole process group."""
+    if runner.engine.name != "podman":
+        return
+    (orders / "tests/e2e/test_sleeps.py").write_text(
+        "import time\n\ndef test(orders):\n    time.sleep(60)\n"
+    )
+    log = orders / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            runner.command("--kind-coverage", "tests/e2e/test_sleeps.py"),
+            cwd=orders,
+            env=runner.env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_for(log, when)
+        time.sleep(2)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(90) == 2
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        print(log.read_text())
+    assert runner.left_behind() == []
+    if when == "deployed in":
+        assert "TOTAL" in log.read_text()
+
+
+def _wait_for(log: Path, text: str, timeout: float = 180) -> None:
+    deadline = time.monotonic() + timeout
+    while text not in log.read_text():
+        assert time.monotonic() < deadline, f"never said {text}"
+        time.sleep(0.1)
+
+
+def go(*args: str, cwd: Path) -> str:
+    return subprocess.run(
+        ["go", *args], cwd=cwd, capture_output=True, text=True, check=True, timeout=120
+    ).stdout
+
+
+def go_total(repository: Path) -> str:
+    answer = go("tool", "cover", f"-func={repository}/.kindcov/coverage.out", cwd=repository)
+    return answer.split()[-1]

@@ -1,0 +1,189 @@
+"""The plugin in pytest runs without a cluster: options, roles, errors, and no cost where unused."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+import pytest
+
+SUITE = """
+def test_without_cluster():
+    pass
+
+def test_with_cluster(kind_cluster):
+    pass
+
+def test_with_service(orders):
+    pass
+"""
+CONFTEST = """
+from pytest_kindcov import go_service
+orders = go_service("./cmd/orders", manifests="deploy/", port=8080)
+"""
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A suite on a machine without any engine."""
+    monkeypatch.setenv("PATH", str(pytester.mkdir("bin")))
+    monkeypatch.setenv("TMPDIR", str(pytester.mkdir("tmp")))
+    pytester.makepyfile(SUITE)
+    pytester.makeconftest(CONFTEST)
+    return pytester
+
+
+def test_unused_costs_nothing(pytester: pytest.Pytester, mode: list[str]) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_imports():
+            heavy = {"kubernetes", "python_on_whales", "numpy", "pytest_kindcov.cluster.kind"}
+            assert not heavy & set(sys.modules)
+        """
+    )
+    result = pytester.runpytest_subprocess(*mode)
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("kindcov:*")
+    assert not list(pytester.path.glob(".kindcov*"))
+
+
+def test_collect_only_starts_nothing(suite: pytest.Pytester, mode: list[str]) -> None:
+    result = suite.runpytest_subprocess("--collect-only", "--kind-coverage", *mode[:2])
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*kind coverage*")
+
+
+def test_deselected_tests_start_nothing(suite: pytest.Pytester, mode: list[str]) -> None:
+    result = suite.runpytest_subprocess("-k", "without", "--kind-coverage", *mode)
+    result.assert_outcomes(passed=1, deselected=0 if "-n" in mode else 2)
+    result.stdout.no_fnmatch_line("*kind coverage*")
+
+
+def test_missing_engine_is_one_clear_error(suite: pytest.Pytester, mode: list[str]) -> None:
+    (suite.path / "cmd/orders").mkdir(parents=True)
+    (suite.path / "deploy").mkdir()
+    result = suite.runpytest_subprocess(*mode)
+    result.assert_outcomes(passed=1, errors=2)
+    output = result.stdout.str()
+    assert output.count("ERROR no container engine answers") == 1
+    assert "remedy: start docker, or install podman" in output
+    assert "Traceback" not in output
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert not list((suite.path / "tmp").glob("kindcov*"))
+
+
+def test_missing_manifests_are_found_before_anything_is_paid(
+    suite: pytest.Pytester, mode: list[str]
+) -> None:
+    (suite.path / "cmd/orders").mkdir(parents=True)
+    result = suite.runpytest_subprocess("-k", "service", *mode)
+    result.assert_outcomes(errors=1, deselected=0 if "-n" in mode else 2)
+    result.stdout.fnmatch_lines(["*service orders: deploy/ does not exist*", "*looked in*"])
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "ini", "shown"),
+    [
+        (["--kind-coverage"], {}, "", "coverage=on (from --kind-coverage)"),
+        ([], {"E2E_COVERAGE": "true"}, "", "coverage=on (from env E2E_COVERAGE)"),
+        ([], {"E2E_COVERAGE": "false"}, "kindcov_coverage = true", "coverage=off (from env E2E_"),
+        ([], {}, "kindcov_coverage = true", "coverage=on (from ini kindcov_coverage)"),
+        (["--no-kind-coverage"], {"E2E_COVERAGE": "true"}, "", "coverage=off (from --no-kind-"),
+        ([], {"KINDCOV_ENGINE": "podman"}, "kindcov_engine = docker", "engine=podman (from env"),
+        (["--kind-coverage-engine=docker"], {"KINDCOV_ENGINE": "podman"}, "", "engine=docker (fr"),
+    ],
+)
+def test_precedence(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    env: dict[str, str],
+    ini: str,
+    shown: str,
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    pytester.makeini(f"[pytest]\n{ini}\n")
+    pytester.makepyfile("def test(): pass")
+    result = pytester.runpytest_subprocess(*args)
+    header = re.findall("^kindcov: .*", result.stdout.str(), re.MULTILINE)
+    assert shown in header[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--kind-coverage-engine=lxc"], "--kind-coverage-engine: 'lxc': is none of"),
+        (["--kind-coverage-timeout=-1"], "is not a number of seconds"),
+        (["--kind-coverage-timeout=soon"], "could not convert"),
+    ],
+)
+def test_bad_values_are_usage_errors(
+    pytester: pytest.Pytester, args: list[str], message: str
+) -> None:
+    result = pytester.runpytest_subprocess(*args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{message}*"])
+
+
+def test_our_kind_cluster_wins(pytester: pytest.Pytester, mode: list[str]) -> None:
+    pytester.makepyfile("def test(kind_cluster): pass")
+    result = pytester.runpytest_subprocess("--fixtures-per-test", "-v", *mode[:2])
+    lines = [line for line in result.stdout.str().splitlines() if line.startswith("kind_cluster")]
+    assert len(lines) == 1
+    assert "pytest_kindcov/plugin.py" in lines[0]
+
+
+def test_conftest_fixture_of_the_user_wins_over_ours(
+    suite: pytest.Pytester, mode: list[str]
+) -> None:
+    """A conftest that makes its own from `pytest_kind.KindCluster`, as kr8s's does."""
+    suite.makeconftest(
+        """
+        import pytest
+        from pytest_kind import KindCluster
+
+        @pytest.fixture(scope="session")
+        def kind_cluster():
+            return KindCluster("mine")
+        """
+    )
+    suite.makepyfile("def test(kind_cluster): assert kind_cluster.name == 'mine'")
+    result = suite.runpytest_subprocess(*mode)
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*kind coverage*")
+
+
+def test_without_pytest_kind_as_plugin(pytester: pytest.Pytester) -> None:
+    """Its options clash with a conftest's own `--kubeconfig`; then it is switched off."""
+    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--kubeconfig')")
+    pytester.makepyfile("def test(): pass")
+    pytester.runpytest_subprocess("-p", "no:pytest-kind").assert_outcomes(passed=1)
+
+
+def test_plugin_can_be_switched_off(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test(): pass")
+    pytester.runpytest_subprocess("-p", "no:kindcov").assert_outcomes(passed=1)
+
+
+def test_remote_workers_are_refused(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test(): pass")
+    result = pytester.runpytest_subprocess(
+        "--kind-coverage", "--dist=load", "--tx", "ssh=nowhere.invalid"
+    )
+    assert result.ret != 0
+    assert "is not on this machine" in result.stdout.str() + result.stderr.str()
+
+
+def test_go_service_needs_something_to_run(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("from pytest_kindcov import go_service\nx = go_service(port=1)")
+    result = pytester.runpytest_subprocess()
+    assert "say a package or a dockerfile to build, or an image" in result.stderr.str()
+
+
+def test_no_temporary_files_are_left(suite: pytest.Pytester) -> None:
+    suite.runpytest_subprocess()
+    assert not list(Path(tempfile.gettempdir()).glob(f"kindcov-{suite.path.name}*"))

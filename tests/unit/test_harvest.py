@@ -1,0 +1,206 @@
+"""From a node's archive to a summary; nothing in a pod's directory is trusted."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_kindcov.errors import HarvestError
+from pytest_kindcov.harvest import files, inject, merge
+from pytest_kindcov.report.model import Summary, Tally, percent, read_profile
+from pytest_kindcov.report.terminal import table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ID = "a" * 64
+META = "covmeta." + "0" * 32
+COUNTERS = f"covcounters.{'0' * 32}.1.1700000000000000000"
+
+
+def archive(*entries: tuple[str, bytes | None]) -> bytes:
+    """A tar archive; None stands for a symbolic link to /etc/passwd."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in entries:
+            info = tarfile.TarInfo(f"./{name}")
+            if data is None:
+                info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+                tar.addfile(info)
+            else:
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def state(**names: str) -> bytes:
+    return json.dumps(
+        {"annotations": {f"io.kubernetes.cri.{k.replace('_', '-')}": v for k, v in names.items()}}
+    ).encode()
+
+
+def test_unpack() -> None:
+    data = archive(
+        (
+            f"{ID}/state.json",
+            state(
+                sandbox_namespace="ns", sandbox_name="pod", container_name="c", image_name="img:1"
+            ),
+        ),
+        (f"{ID}/data/{META}", b"meta"),
+        (f"{ID}/data/{COUNTERS}", b"counters"),
+        (f"{ID}/data/tmp.{META}123", b"partial"),
+    )
+    (container,) = files.unpack(data, "node").containers
+    assert (container.title, container.image) == ("ns/pod (c)", "img:1")
+    assert container.files == {META: b"meta", COUNTERS: b"counters"}
+    assert container.has_meta
+    assert container.has_counters
+
+
+def test_unpack_takes_nothing_strange() -> None:
+    data = archive(
+        (f"{ID}/data/{META}", None),
+        (f"{ID}/data/sub/{COUNTERS}", b"deeper"),
+        (f"{ID}/data/../../../etc/covmeta.{'1' * 32}", b"elsewhere"),
+        (f"not-an-id/data/{META}", b"x"),
+        (f"{ID}/data/notes.txt", b"x"),
+        (f"{ID}/state.json", b"[]"),
+    )
+    collected = files.unpack(data, "node")
+    assert [container.files for container in collected.containers] == [{}]
+    assert len(collected.problems) == 1
+    assert "is not a coverage file" in collected.problems[0]
+
+
+def test_unpack_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_FILE", 4)
+    monkeypatch.setattr(files, "MAX_TOTAL", 6)
+    data = archive(
+        (f"{ID}/data/{META}", b"12345"),
+        (f"{ID}/data/{COUNTERS}", b"123"),
+    )
+    collected = files.unpack(data, "node")
+    assert collected.containers[0].files == {}
+    assert len(collected.problems) == 2
+
+
+def test_empty_node() -> None:
+    assert files.unpack(b"", "node") == files.Collected([], [])
+
+
+def test_injection_is_idempotent_and_keeps_what_was_there() -> None:
+    spec = {
+        "process": {"cwd": "/", "env": ["A=1"]},
+        "hooks": {"createContainer": [{"path": "/kind/bin/mount-product-files.sh"}]},
+        "root": {"path": "rootfs"},
+    }
+    once = inject.edited(spec)
+    assert inject.edited(once) == once
+    assert once["process"]["env"] == ["A=1", "GOCOVERDIR=/kindcov"]
+    assert once["process"]["cwd"] == "/"
+    paths = [hook["path"] for hook in once["hooks"]["createContainer"]]
+    assert paths == ["/kind/bin/mount-product-files.sh", "/var/lib/kindcov/hook"]
+    assert spec["process"]["env"] == ["A=1"]  # type: ignore[index]
+    assert inject.edited({})["process"]["env"] == ["GOCOVERDIR=/kindcov"]
+
+
+def test_raw_files_of_two_containers_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    one = files.Container(ID, "n", "ns", "p1", "c", files={META: b"m", COUNTERS: b"one"})
+    two = files.Container("b" * 64, "n", "ns", "p2", "c", files={META: b"m", COUNTERS: b"two"})
+    (tmp_path / "covdata").mkdir()
+    (tmp_path / "covdata" / "covcounters.stale").write_bytes(b"of an earlier run")
+    merge.write_raw(files.Collected([one, two], []), tmp_path / "covdata")
+    written = {path.name: path.read_bytes() for path in (tmp_path / "covdata").iterdir()}
+    assert sorted(written.values()) == [b"m", b"one", b"two"]
+    origin = json.loads((tmp_path / "covdata.json").read_text())
+    assert set(origin) == set(written)
+
+
+def test_explain() -> None:
+    def cause(*containers: files.Container, said: str = "", ended: str = "") -> str:
+        error = merge.explain("web", "img:1", list(containers), {ID: said}, {ID: ended})
+        return str(error) if error else ""
+
+    def container(*names: str, image: str = "img:1") -> files.Container:
+        return files.Container(ID, "n", "ns", "p", "c", image, dict.fromkeys(names, b""))
+
+    assert cause(container(META, COUNTERS)) == ""
+    assert "no container of its image" in cause(container(image="other:1"))
+    assert "exit code 137" in cause(container(META), ended="exit code 137 (OOMKilled)")
+    assert "permission denied" in cause(container(), said="emit failed: permission denied")
+    assert "not built with -cover" in cause(container())
+
+
+def test_percent_never_rounds_to_the_ends() -> None:
+    assert percent(0, 0) == "100.0%"
+    assert percent(0, 5) == "0.0%"
+    assert percent(5, 5) == "100.0%"
+    assert percent(1, 100_000) == "0.1%"
+    assert percent(99_999, 100_000) == "99.9%"
+    assert percent(2, 3) == "66.7%"
+
+
+def test_table_fits_the_terminal() -> None:
+    summary = Summary([Tally("example.com/a/very/long/import/path/of/a/package", 10, 5)])
+    for width in (60, 80, 200):
+        lines = table(summary, width)
+        assert max(map(len, lines)) <= width
+    assert lines[2].split() == [
+        "example.com/a/very/long/import/path/of/a/package",
+        "10",
+        "5",
+        "50.0%",
+    ]
+    assert lines[-1].split() == ["TOTAL", "10", "5", "50.0%"]
+
+
+def test_profile_errors(tmp_path: Path) -> None:
+    profile = tmp_path / "p"
+    profile.write_text("mode: atomic\nnot a line\n")
+    with pytest.raises(HarvestError, match="line 2"):
+        read_profile(profile)
+
+
+def test_merge_equals_gos_own_figures(tmp_path: Path) -> None:
+    """Two runs of a real program: our total is that of `go tool cover -func`, to the last digit."""
+    (tmp_path / "go.mod").write_text("module example.com/m\n\ngo 1.23\n")
+    (tmp_path / "main.go").write_text(
+        'package main\n\nimport "os"\n\nfunc main() {\n\tif len(os.Args) > 1 {\n'
+        '\t\tprintln("a")\n'
+        '\t\tprintln("b")\n\t\treturn\n\t}\n\tprintln("c")\n}\n\nfunc unused() {\n\tprintln("d")\n}\n'
+    )
+    program, data = tmp_path / "program", tmp_path / "data"
+    subprocess.run(["go", "build", "-cover", "-o", program, "."], cwd=tmp_path, check=True)
+    data.mkdir()
+    environment = {**os.environ, "GOCOVERDIR": str(data)}
+    subprocess.run([program], env=environment, check=True)
+    summary = _merged(data, tmp_path)
+    assert summary.total.percent == _go_total(tmp_path) == "33.3%"
+    subprocess.run([program, "x"], env=environment, check=True)
+    summary = _merged(data, tmp_path)
+    assert summary.total.percent == _go_total(tmp_path) == "83.3%"
+
+
+def _merged(data: Path, tmp_path: Path) -> Summary:
+    merge.to_profile(data, tmp_path / "coverage.out")
+    return read_profile(tmp_path / "coverage.out")
+
+
+def _go_total(tmp_path: Path) -> str:
+    command = ["go", "tool", "cover", f"-func={tmp_path / 'coverage.out'}"]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    return answer.stdout.split()[-1]
+
+
+def test_merging_nothing_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(HarvestError):
+        merge.to_profile(tmp_path / "empty", tmp_path / "coverage.out")
+    assert not (tmp_path / "coverage.out").exists()
