@@ -7,7 +7,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+
+ONE_ENGINE = pytest.mark.parametrize("engine", ["podman"], indirect=True)
+"""For what does not depend on the engine."""
 
 
 @dataclass(frozen=True)

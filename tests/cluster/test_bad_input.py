@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness import ONE_ENGINE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -42,7 +44,7 @@ compiles = go_service("./cmd/broken", port=8080)
 yaml = go_service("./cmd/web", manifests="invalid.yaml", image="web", port=8080, name="yaml")
 image = go_service("./cmd/web", manifests="other.yaml", image="web", port=8080, name="image")
 missing = go_service("./cmd/web", manifests="deploy/", image="web", port=8080, name="missing")
-schema = go_service("./cmd/web", manifests="schema.yaml", image="schema:1", port=8080, name="schema")
+schema = go_service("./cmd/web", manifests="schema.yaml", image="schema:1", name="schema")
 port = go_service("./cmd/web", manifests="port.yaml", image="port:1", port=9999, name="port")
 shell = go_service("./cmd/web", manifests="shell.yaml", image="shell:1", port=8080, name="shell")
 dies = go_service("./cmd/web", manifests="dies.yaml", image="dies:1", port=8080, timeout=25,
@@ -54,9 +56,8 @@ NAMES = (
 )  # fmt: skip
 
 
+@ONE_ENGINE
 def test_bad_input(runner: Runner, tmp_path: Path) -> None:
-    if runner.engine.name != "podman":
-        return  # nothing here depends on the engine
     repository = tmp_path / "repository"
     _write(repository / "go.mod", GO_MOD)
     _write(repository / "cmd/web/main.go", WEB)

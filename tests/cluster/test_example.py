@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import ROOT, Runner
+from harness import ONE_ENGINE, ROOT, Runner
 
 TOTALS: dict[str, str] = {}
 
@@ -45,9 +45,8 @@ def test_example(runner: Runner, orders: Path) -> None:
         assert shown[1] == rest.split()[0], line
 
 
+@ONE_ENGINE
 def test_example_without_coverage_and_with_workers(runner: Runner, orders: Path) -> None:
-    if runner.engine.name != "podman":
-        return  # the same code path; once is enough
     run = runner(orders, "-n", "2")
     assert run.code == 0
     assert "kind coverage" not in run.output
@@ -55,9 +54,8 @@ def test_example_without_coverage_and_with_workers(runner: Runner, orders: Path)
     assert runner.left_behind() == []
 
 
+@ONE_ENGINE
 def test_failing_tests_keep_their_coverage(runner: Runner, orders: Path) -> None:
-    if runner.engine.name != "podman":
-        return
     (orders / "tests/e2e/test_fails.py").write_text(
         "import httpx\n\ndef test(orders):\n"
         "    assert httpx.get(orders.url + '/orders/none').status_code == 200\n"
@@ -69,11 +67,10 @@ def test_failing_tests_keep_their_coverage(runner: Runner, orders: Path) -> None
     assert runner.left_behind() == []
 
 
+@ONE_ENGINE
 @pytest.mark.parametrize("when", ["creating cluster", "deployed in"])
 def test_interrupt_leaves_nothing(runner: Runner, orders: Path, when: str) -> None:
     """Ctrl-C in the terminal: SIGINT to the whole process group."""
-    if runner.engine.name != "podman":
-        return
     (orders / "tests/e2e/test_sleeps.py").write_text(
         "import time\n\ndef test(orders):\n    time.sleep(60)\n"
     )

@@ -174,7 +174,8 @@ def test_merge_equals_gos_own_figures(tmp_path: Path) -> None:
     (tmp_path / "main.go").write_text(
         'package main\n\nimport "os"\n\nfunc main() {\n\tif len(os.Args) > 1 {\n'
         '\t\tprintln("a")\n'
-        '\t\tprintln("b")\n\t\treturn\n\t}\n\tprintln("c")\n}\n\nfunc unused() {\n\tprintln("d")\n}\n'
+        '\t\tprintln("b")\n\t\treturn\n\t}\n\tprintln("c")\n}\n\n'
+        'func unused() {\n\tprintln("d")\n}\n'
     )
     program, data = tmp_path / "program", tmp_path / "data"
     subprocess.run(["go", "build", "-cover", "-o", program, "."], cwd=tmp_path, check=True)
