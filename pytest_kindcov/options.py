@@ -45,6 +45,12 @@ def _engine(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    if text not in ("auto", "node", "host"):
+        raise ValueError("is none of auto, node, host")
+    return text
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value < 86_400:
@@ -55,6 +61,13 @@ def _seconds(text: str) -> float:
 # Help texts: as pytest's, start with a capital, no period at the end of a single phrase.
 OPTIONS = (
     Option("engine", "auto", "Container engine: auto, docker or podman", _engine, "ENGINE"),
+    Option(
+        "address",
+        "auto",
+        "Where a service's URL leads: node (its address), host (a port of 127.0.0.1), auto",
+        _address,
+        "WHERE",
+    ),
     Option("node_image", "", "Kind node image (default: one that is there, else kind's own)"),
     Option("kind_bin", "", "Path of the kind program (default: kind on PATH)", metavar="PATH"),
     Option("kind_config", "", "Kind config file for the cluster", metavar="FILE"),
@@ -75,6 +88,7 @@ class Settings:
 
     coverage: bool
     engine: str
+    address: str
     node_image: str
     kind_bin: str
     kind_config: str

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kindcov.cluster.api import Api
+    from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.options import Settings
     from pytest_kindcov.report.model import Summary
@@ -260,12 +261,10 @@ class Owner:
     # The beginning.
 
     def _make_cluster(self) -> KindCluster:
-        from pytest_kindcov.cluster.engine import detect
         from pytest_kindcov.cluster.kind import KindCluster
         from pytest_kindcov.harvest.inject import inject
 
-        settings = self.settings
-        engine = detect(settings.engine)
+        settings, engine = self.settings, self._engine
         directory = self.state.directory
         name = settings.cluster_name or f"kindcov-{os.getpid()}-{directory.name[-4:].lower()}"
         name = name.replace("_", "x")
@@ -286,6 +285,15 @@ class Owner:
             inject(cluster.nodes)
             self._injected = True
         return cluster
+
+    @cached_property
+    def _engine(self) -> Engine:
+        from pytest_kindcov.cluster.engine import detect
+
+        engine = detect(self.settings.engine)
+        if self.settings.address != "auto":
+            engine = replace(engine, reaches_nodes=self.settings.address == "node")
+        return engine
 
     @cached_property
     def _api(self) -> Api:
@@ -352,6 +360,7 @@ class Owner:
         self.state.publish(name, {"error": f"{what} could not be provided: {error.headline}"})
 
     def _deploy(self, spec: ServiceSpec) -> GoService:
+        from pytest_kindcov.cluster.kind import FORWARDED
         from pytest_kindcov.service import deploy, forward, manifests
 
         assert self._made is not None
@@ -368,7 +377,8 @@ class Owner:
         api = self._api_once()
         started = time.monotonic()
         workloads = deploy.apply(api, loaded.objects, spec, cancel=self._cancel)
-        port = forward.expose(api, loaded, spec)
+        ports = () if cluster.engine.reaches_nodes else FORWARDED
+        port = forward.expose(api, loaded, spec, ports)
         deploy.wait_ready(
             api, workloads, service=spec.title, timeout=spec.timeout, cancel=self._cancel
         )
@@ -392,14 +402,12 @@ class Owner:
 
     def _image(self, spec: ServiceSpec, loaded: Manifests) -> Path | None:
         """Build the service's image archive; None for an image that was built before."""
-        from pytest_kindcov.cluster.engine import detect
         from pytest_kindcov.service import build, dockerfile, image
 
-        engine = detect(self.settings.engine)
         if spec.dockerfile:
             dockerfile.build(
                 spec,
-                engine,
+                self._engine,
                 rootdir=self.settings.rootdir,
                 reference=loaded.image,
                 scratch=self.state.directory,
@@ -408,7 +416,7 @@ class Owner:
             )
         if spec.dockerfile or not spec.package:
             return None
-        arch = engine.architecture()
+        arch = self._engine.architecture()
         program = self.state.directory / f"{spec.key}.program"
         archive = self.state.directory / f"{spec.key}.tar"
         build.build(

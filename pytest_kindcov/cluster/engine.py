@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ class Engine:
 
     name: str
     """`docker` or `podman`."""
+    reaches_nodes: bool = True
+    """Whether node addresses are reachable from here: not in rootless engines and those in a VM."""
 
     @cached_property
     def kind_env(self) -> dict[str, str]:
@@ -75,6 +78,14 @@ class Engine:
         field = "{{.Host.Arch}}" if self.name == "podman" else "{{.Architecture}}"
         machine = run([self.name, "info", "--format", field], timeout=_PROBE).text.strip()
         return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(machine, machine)
+
+    def published(self, node: str, port: int) -> int:
+        """The port of 127.0.0.1 on which a node's port was published; 0 when it was not."""
+        try:
+            answer = run([self.name, "port", node, f"{port}/tcp"], timeout=_CALL).text
+        except CommandError:
+            return 0
+        return int(answer.splitlines()[0].rpartition(":")[2])
 
     def image_names(self, reference: str) -> list[str]:
         """Tags of the local images whose repository is `reference`, newest first."""
@@ -138,10 +149,10 @@ def detect(wanted: str) -> Engine:
     candidates = ("docker", "podman") if wanted == "auto" else (wanted,)
     reasons = []
     for name in candidates:
-        reason = _silent(name)
-        if not reason:
-            return Engine(name)
-        reasons.append(f"{name}: {reason}")
+        try:
+            return Engine(name, _reaches_nodes(_info(name)))
+        except KindCovError as error:
+            reasons.append(f"{name}: {error.what}")
     raise ToolNotFound(
         f"no container engine answers ({' and '.join(candidates)} tried)",
         cause="\n".join(reasons),
@@ -149,18 +160,30 @@ def detect(wanted: str) -> Engine:
     )
 
 
-def _silent(name: str) -> str:
-    """Why an engine cannot be used; empty when it can."""
+def _info(name: str) -> str:
+    """What `info` says, which only an engine whose daemon answers does.
+
+    Raises:
+        KindCovError: why the engine cannot be used.
+
+    """
     if shutil.which(name) is None:
-        return "not installed"
+        raise ToolNotFound("not installed")
     try:
         answer = run([name, "info"], timeout=_PROBE).text
         version = run([name, "--version"], timeout=_PROBE).text
-    except KindCovError as error:
-        return error.cause.splitlines()[-1] if error.cause else error.what
+    except CommandError as error:
+        raise ToolNotFound(error.cause.splitlines()[-1] if error.cause else error.what) from error
     if name == "docker" and "podman" in version.lower():
-        return "is podman under another name"
-    # The docker client prints its own half and exits 0 on some versions without a daemon.
+        raise ToolNotFound("is podman under another name")
+    # The docker client prints its own half and exits with 0 on some versions without a daemon.
     if name == "docker" and "Server Version" not in answer:
-        return "the daemon does not answer"
-    return ""
+        raise ToolNotFound("the daemon does not answer")
+    return answer
+
+
+def _reaches_nodes(info: str) -> bool:
+    local = os.environ.get("DOCKER_HOST", "unix://").startswith("unix://")
+    in_vm = "Docker Desktop" in info
+    rootless = "rootless: true" in info or "\n  rootless\n" in info
+    return sys.platform == "linux" and local and not in_vm and not rootless

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest_kind
+import yaml
 
 from pytest_kindcov import _run
 from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Engine, detect
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
 
+FORWARDED = range(30950, 30966)
+"""Node ports published on the host where node addresses cannot be reached: one for each service."""
 _QUERY = 60.0
 _LOAD = 300.0
 _DELETE = 120.0
@@ -108,6 +111,8 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         args = ["create", "cluster", "--name", self.name, "--retain"]
         args += ["--kubeconfig", str(self.kubeconfig_path)]
         args += ["--image", image] if image else []
+        if not self.engine.reaches_nodes:
+            config_file = _with_ports(config_file, self.path / "kind.yaml")
         args += ["--config", str(config_file)] if config_file else []
         self._own_kubeconfig()
         self.created = True  # from here on there may be something to delete
@@ -270,6 +275,21 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         config = self._kind("get", "kubeconfig", "--name", self.name, timeout=_QUERY).stdout
         self._own_kubeconfig()
         self.kubeconfig_path.write_bytes(config)
+
+
+def _with_ports(config_file: str | Path | None, output: Path) -> Path:
+    """A kind config whose first control plane publishes `FORWARDED` on free ports of 127.0.0.1."""
+    config: dict[str, Any] = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4"}
+    if config_file:
+        config = yaml.safe_load(Path(config_file).read_text()) or config
+    nodes = config.setdefault("nodes", [{"role": "control-plane"}])
+    first = next((node for node in nodes if node.get("role") == "control-plane"), nodes[0])
+    mappings = first.setdefault("extraPortMappings", [])
+    mappings += [
+        {"containerPort": port, "hostPort": 0, "listenAddress": "127.0.0.1"} for port in FORWARDED
+    ]
+    output.write_text(yaml.safe_dump(config))
+    return output
 
 
 def import_command() -> list[str]:

@@ -11,11 +11,12 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._wait import wait_until
-from pytest_kindcov.errors import CommandError, DeployError
+from pytest_kindcov.errors import ClusterError, CommandError, DeployError
 from pytest_kindcov.service.spec import GoService
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Sequence
 
     from pytest_kindcov.cluster.api import Api, Object
     from pytest_kindcov.cluster.node import Node
@@ -25,11 +26,18 @@ if TYPE_CHECKING:
 # Seconds. kube-proxy follows an endpoint within 1 s.
 _OPEN = 15.0
 _CONNECT = 2.0
+_CLOSED = 0.3
 _OWN_LABEL = "app.kubernetes.io/managed-by"
 
 
-def expose(api: Api, manifests: Manifests, spec: ServiceSpec) -> int:
+def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[int] = ()) -> int:
     """Make a NodePort Service for the service's port.
+
+    Args:
+        api: the cluster.
+        manifests: the service's.
+        spec: the service.
+        ports: node ports to choose from, default: any.
 
     Returns:
         The node port; 0 when the spec names no port and the manifests do not name just one.
@@ -53,8 +61,20 @@ def expose(api: Api, manifests: Manifests, spec: ServiceSpec) -> int:
             "ports": [{"name": "main", "port": 80, "targetPort": target, "protocol": "TCP"}],
         },
     }
-    port: int = api.apply(obj)["spec"]["ports"][0]["nodePort"]
-    return port
+    for port in ports or (0,):
+        if port:
+            obj["spec"]["ports"][0]["nodePort"] = port
+        try:
+            chosen: int = api.apply(obj)["spec"]["ports"][0]["nodePort"]
+        except ClusterError as error:
+            if "already allocated" not in error.cause:
+                raise
+        else:
+            return chosen
+    raise DeployError(
+        f"service {spec.title}: no port is left",
+        cause=f"all of the {len(ports)} node ports that are published on the host are in use",
+    )
 
 
 def connect(
@@ -76,13 +96,17 @@ def connect(
     if not node_port:
         return GoService(spec.title, namespace, "", 0)
     node = nodes[0]
-    host = node.engine.address(node.name)
+    host, port = node.engine.address(node.name), node_port
+    if not node.engine.reaches_nodes:
+        host, port = "127.0.0.1", node.engine.published(node.name, node_port)
     problem = ""
 
     def opened() -> bool:
         nonlocal problem
         try:
-            socket.create_connection((host, node_port), _CONNECT).close()
+            with socket.create_connection((host, port), _CONNECT) as connection:
+                if not node.engine.reaches_nodes:
+                    _refuse_closed(connection)
         except OSError as error:
             problem = str(error)
             return False
@@ -90,7 +114,10 @@ def connect(
 
     def state() -> str:
         if "timed out" in problem or "unreachable" in problem:
-            return f"the node's address {host} cannot be reached from here ({problem})"
+            return (
+                f"the node's address {host} cannot be reached from here ({problem}):"
+                " try --kind-coverage-address=host"
+            )
         return f"{problem}\n{_listening(api, nodes, namespace, manifests)}"
 
     _, _, target = _target(manifests, spec) or ("", {}, spec.port)
@@ -105,7 +132,15 @@ def connect(
         cancel=cancel,
         error=DeployError,
     )
-    return GoService(spec.title, namespace, host, node_port)
+    return GoService(spec.title, namespace, host, port)
+
+
+def _refuse_closed(connection: socket.socket) -> None:
+    """A published port accepts before it knows whether anybody listens: then it closes at once."""
+    connection.settimeout(_CLOSED)
+    with contextlib.suppress(TimeoutError):
+        if not connection.recv(1):
+            raise ConnectionRefusedError("the connection was closed at once")
 
 
 def _namespace(manifests: Manifests, spec: ServiceSpec) -> str:
