@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Makes a machine ready, then runs the demo or the checks. Called by `script/demo`, `script/test`.
 
 Needs nothing but Python's standard library. What is there is used as it is; what is missing is

@@ -67,7 +67,7 @@ def choose(env: dict[str, str]) -> Engine:
         raise SetupError(
             f"no container engine works here:\n{found}\n"
             f"Remedy: start Docker, or mend podman; it has settings of its own "
-            f"({CONFIG}, or below ~/.config/containers), which this set-up leaves alone."
+            f"({CONFIG}, ~/.config/containers or CONTAINERS_CONF), which this set-up leaves alone."
         )
     refusal = machine.apt_refusal()
     if refusal is not None:
@@ -155,9 +155,10 @@ def may_configure(path: Path = CONFIG, home: Path | None = None) -> bool:
 
 def render_config(limits: Limits) -> str:
     """Give the containers.conf with which Kind's nodes start within a machine's limits."""
-    ulimits = [f"nofile={limits.nofile}:{limits.nofile}"]
-    if limits.nproc is not None:
-        ulimits.append(f"nproc={limits.nproc}:{limits.nproc}")
+    ulimits = [
+        f"nofile={limits.nofile}:{limits.nofile}",
+        f"nproc={limits.nproc}:{limits.nproc}",
+    ]
     lines = [
         MARKER,
         "# Delete the line above, and it is left alone from then on.",

@@ -20,10 +20,10 @@ APT_LISTS_MAX_AGE = 86400.0  # seconds: older lists name versions that the mirro
 
 @dataclass(frozen=True)
 class Limits:
-    """What this machine lets a container have. None: unlimited."""
+    """What this machine lets a container have."""
 
     nofile: int
-    nproc: int | None
+    nproc: int
     raisable: bool  # CAP_SYS_RESOURCE is there: limits and OOM scores may be raised
     cgroup_v2: bool  # the unified hierarchy alone; a hybrid one counts as version 1
     systemd: bool  # booted by systemd: it then owns the cgroups of version 2
@@ -33,9 +33,11 @@ def read_limits() -> Limits:
     """Read the limits of this process, which are those of an engine that it starts."""
     nofile = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     nproc = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    # Podman lowers its own limit to this, and more is refused to its containers from then on.
+    pids = int(Path("/proc/sys/kernel/pid_max").read_text())
     return Limits(
         nofile=MOST_FILES if nofile == resource.RLIM_INFINITY else min(nofile, MOST_FILES),
-        nproc=None if nproc == resource.RLIM_INFINITY else nproc,
+        nproc=pids if nproc == resource.RLIM_INFINITY else min(nproc, pids),
         raisable=has_capability(Path("/proc/self/status").read_text(), CAP_SYS_RESOURCE),
         cgroup_v2=Path("/sys/fs/cgroup/cgroup.controllers").exists(),
         systemd=Path("/run/systemd/system").is_dir(),

@@ -21,8 +21,8 @@ sys.path.insert(0, str(SCRIPT))
 
 from setuplib import dockerd, engines, firewall, machine, pythonenv, runc_filter, steps, tools  # noqa: E402
 
-HYBRID = machine.Limits(nofile=20000, nproc=96364, raisable=False, cgroup_v2=False, systemd=False)
-MODERN = machine.Limits(nofile=1048576, nproc=None, raisable=True, cgroup_v2=True, systemd=True)
+HYBRID = machine.Limits(nofile=20000, nproc=32768, raisable=False, cgroup_v2=False, systemd=False)
+MODERN = machine.Limits(nofile=1048576, nproc=4096, raisable=True, cgroup_v2=True, systemd=True)
 
 
 def test_config_of_a_machine_with_low_limits_and_cgroup_v1() -> None:
@@ -31,7 +31,7 @@ def test_config_of_a_machine_with_low_limits_and_cgroup_v1() -> None:
     config = tomllib.loads(engines.render_config(HYBRID))
     assert config == {
         "containers": {
-            "default_ulimits": ["nofile=20000:20000", "nproc=96364:96364"],
+            "default_ulimits": ["nofile=20000:20000", "nproc=32768:32768"],
             "pids_limit": 0,
             "log_driver": "k8s-file",
         },
@@ -42,13 +42,13 @@ def test_config_of_a_machine_with_low_limits_and_cgroup_v1() -> None:
 def test_config_of_a_modern_machine_leaves_runtime_and_cgroups_to_podman() -> None:
     text = engines.render_config(MODERN)
     assert text.startswith(engines.MARKER)
-    assert 'default_ulimits = ["nofile=1048576:1048576"]' in text
+    assert 'default_ulimits = ["nofile=1048576:1048576", "nproc=4096:4096"]' in text
     assert "runtime" not in text
     assert "cgroup_manager" not in text
 
 
 def test_config_on_cgroup_v2_without_systemd_uses_cgroupfs() -> None:
-    limits = machine.Limits(nofile=1024, nproc=None, raisable=True, cgroup_v2=True, systemd=False)
+    limits = machine.Limits(nofile=1024, nproc=1024, raisable=True, cgroup_v2=True, systemd=False)
     assert 'cgroup_manager = "cgroupfs"' in engines.render_config(limits)
 
 
@@ -58,6 +58,19 @@ def test_limits_are_the_machines_own() -> None:
     limits = machine.read_limits()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert limits.nofile == (min(hard, machine.MOST_FILES) if hard >= 0 else machine.MOST_FILES)
+    assert 0 < limits.nproc <= int(Path("/proc/sys/kernel/pid_max").read_text())
+
+
+@pytest.mark.skipif(
+    not machine.is_root() or machine.which("podman") is None, reason="needs podman, as root"
+)
+def test_podman_runs_a_container_with_the_config_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "containers.conf"
+    config.write_text(engines.render_config(machine.read_limits()))
+    monkeypatch.setenv("CONTAINERS_CONF", str(config))  # instead of the machine's own
+    assert engines.podman_problem() is None
 
 
 @pytest.mark.parametrize(
