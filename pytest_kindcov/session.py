@@ -9,7 +9,8 @@ import shutil
 import tempfile
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+import traceback
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.options import Settings
     from pytest_kindcov.report.model import Summary
-    from pytest_kindcov.service.manifests import Manifests
+    from pytest_kindcov.service.provide import Provider
 
 _POLL = 0.02  # seconds between two looks at a small file
 _INBOX = 0.2  # seconds within which a service that a test asks for late is noticed
@@ -135,12 +136,6 @@ class Outcome:
     headline: str = ""
 
 
-@dataclass
-class _Deployed:
-    spec: ServiceSpec
-    image: str
-
-
 class Owner:
     """The one process that makes the cluster: plain pytest, or xdist's controller.
 
@@ -158,7 +153,7 @@ class Owner:
         self._lock = threading.Lock()
         self._bridge = TermBridge()
         self._wanted: set[str] = set()
-        self._deployed: list[_Deployed] = []
+        self._deployed: dict[str, str] = {}  # image to title
         self._made: Future[KindCluster] | None = None
         self._tasks: list[Future[None]] = []
         self._begin = time.monotonic()
@@ -255,8 +250,8 @@ class Owner:
         """One step of the end: its failure is reported and does not keep the next from running."""
         try:
             step()
-        except KindCovError as error:
-            self.outcome.errors.append(error)
+        except Exception as error:  # what is left of the end must be tried
+            self.outcome.errors.append(_known(error))
 
     # The beginning.
 
@@ -308,8 +303,8 @@ class Owner:
         try:
             cluster = self._made.result()
             self._wait_node_ready()
-        except KindCovError as error:
-            self._failed("cluster", "the cluster", error)
+        except Exception as error:  # the tests wait for an answer, whatever happens here
+            self._failed("cluster", "the cluster", _known(error))
             return
         self.state.publish(
             "cluster",
@@ -349,8 +344,8 @@ class Owner:
         name = f"service-{spec.key}"
         try:
             service = self._deploy(spec)
-        except KindCovError as error:
-            self._failed(name, f"service {spec.title}", error)
+        except Exception as error:  # the tests wait for an answer, whatever happens here
+            self._failed(name, f"service {spec.title}", _known(error))
         else:
             self.state.publish(name, service.to_dict())
 
@@ -360,104 +355,36 @@ class Owner:
         self.state.publish(name, {"error": f"{what} could not be provided: {error.headline}"})
 
     def _deploy(self, spec: ServiceSpec) -> GoService:
-        from pytest_kindcov.cluster.kind import FORWARDED
-        from pytest_kindcov.service import deploy, forward, manifests
-
-        assert self._made is not None
-        started = time.monotonic()
-        loaded = manifests.load(
-            spec, rootdir=self.settings.rootdir, kubectl=self._kubectl, command_env={}
-        )
-        archive = self._image(spec, loaded)
-        if archive is not None:
-            self._tell(f"{spec.title}: built in {time.monotonic() - started:.1f} s")
-        cluster = self._made.result()
-        self._load(cluster, archive, loaded.image)
-        manifests.prepare(loaded, spec)
-        api = self._api_once()
-        started = time.monotonic()
-        workloads = deploy.apply(api, loaded.objects, spec, cancel=self._cancel)
-        ports = () if cluster.engine.reaches_nodes else FORWARDED
-        port = forward.expose(api, loaded, spec, ports)
-        deploy.wait_ready(
-            api, workloads, service=spec.title, timeout=spec.timeout, cancel=self._cancel
-        )
-        service = forward.connect(api, cluster.nodes, loaded, spec, port, cancel=self._cancel)
+        service, image = self._provider.provide(spec)
         with self._lock:
-            self._deployed.append(_Deployed(spec, loaded.image))
-        self._tell(f"{spec.title}: deployed in {time.monotonic() - started:.1f} s")
+            self._deployed[image] = spec.title
         return service
 
-    def _kubectl(self) -> list[str]:
-        """The host's kubectl; without one, the node's serves as soon as the cluster is there."""
-        from pytest_kindcov.service.manifests import host_kubectl
+    @cached_property
+    def _provider(self) -> Provider:
+        from pytest_kindcov.service.provide import Provider
 
-        found = host_kubectl(self.settings.kubectl_bin)
-        if found:
-            return found
         assert self._made is not None
-        cluster = self._made.result()
-        cluster.ensure_kubectl()
-        return [str(cluster.kubectl_path)]
-
-    def _image(self, spec: ServiceSpec, loaded: Manifests) -> Path | None:
-        """Build the service's image archive; None for an image that was built before."""
-        from pytest_kindcov.service import build, dockerfile, image
-
-        if spec.dockerfile:
-            dockerfile.build(
-                spec,
-                self._engine,
-                rootdir=self.settings.rootdir,
-                reference=loaded.image,
-                scratch=self.state.directory,
-                coverage=self.settings.coverage,
-                cancel=self._cancel,
-            )
-        if spec.dockerfile or not spec.package:
-            return None
-        arch = self._engine.architecture()
-        program = self.state.directory / f"{spec.key}.program"
-        archive = self.state.directory / f"{spec.key}.tar"
-        build.build(
-            spec,
+        return Provider(
             rootdir=self.settings.rootdir,
-            output=program,
-            arch=arch,
+            scratch=self.state.directory,
             coverage=self.settings.coverage,
+            kubectl=self.settings.kubectl_bin,
+            engine=lambda: self._engine,
+            cluster=self._made.result,
+            api=self._api_once,
+            tell=self._tell,
             cancel=self._cancel,
         )
-        image.write_archive(
-            archive,
-            program=program,
-            reference=loaded.image,
-            name=spec.title,
-            arch=arch,
-            extra_paths=loaded.program_paths(),
-            user=image.NONROOT if loaded.needs_nonroot() else 0,
-        )
-        program.unlink()
-        return archive
-
-    def _load(self, cluster: KindCluster, archive: Path | None, reference: str) -> None:
-        from pytest_kindcov.service.image import full_name
-
-        if archive is not None:
-            cluster.load_archive(archive)
-            archive.unlink()
-        elif cluster.engine.has_image(full_name(reference)):
-            cluster.load_docker_image(full_name(reference))
 
     # The end.
 
     def _end_provisioning(self) -> None:
         self._cancel.set()
+        # Every task answers for its own errors; here they only have to be over.
         assert self._made is not None
-        with contextlib.suppress(KindCovError):
-            self._made.result()
-        for task in self._tasks:
-            with contextlib.suppress(KindCovError):
-                task.result()
+        wait([self._made])
+        wait(self._tasks)
 
     def _result(self) -> KindCluster | None:
         """The cluster, also a half-made one: it must be deleted."""
@@ -467,51 +394,20 @@ class Owner:
         """Stop the services, copy their files off all nodes, merge and summarise."""
         if not self._injected or (self._wanted and not self._deployed):
             return  # nothing ran; the errors say why
-        from pytest_kindcov.harvest import files, merge, stop
-        from pytest_kindcov.report.model import read_profile
-        from pytest_kindcov.service.image import full_name
+        from pytest_kindcov.harvest.run import harvest
 
         self._tell("harvesting coverage")
-        services = {full_name(item.image): item.spec.title for item in self._deployed}
-        nodes = cluster.nodes
-        before = files.collect(nodes)
-        ends = stop.stop(self._api_once(), before.containers, set(services))
-        known = {container.id for container in before.containers}
-        after = files.collect(nodes)
-        # What started after the stop began (a controller's replacement pod) served no test.
-        collected = files.Collected(
-            [container for container in after.containers if container.id in known], after.problems
-        )
-        self.outcome.problems += collected.problems
-        for image, service in services.items():
-            error = merge.explain(service, image, collected.containers, ends.said, ends.reasons)
-            if error is not None:
-                self.outcome.errors.append(error)
-        self.outcome.problems += [
-            f"{container.title}: its counters are lost: "
-            + ends.reasons.get(container.id, "it was killed before it could write them")
-            for container in collected.containers
-            if container.has_meta and not container.has_counters
-        ]
         directory = self.settings.dir
-        _make_output(directory)
-        merge.write_raw(collected, directory / "covdata")
-        with_data = [container for container in collected.containers if container.has_counters]
-        if not with_data:
-            (directory / "coverage.out").unlink(missing_ok=True)
-            if not services:
-                self.outcome.errors.append(_nothing())
-            return
-        merge.to_profile(directory / "covdata", directory / "coverage.out")
-        self.outcome.summary = read_profile(directory / "coverage.out")
-        count = sum(len(container.files) for container in with_data)
-        self.outcome.headline = (
-            f"cluster {cluster.name} ({cluster.engine.name}, {len(nodes)} node"
-            f"{'s' if len(nodes) > 1 else ''}), {', '.join(services.values()) or 'no go_service'}:"
-            f" {len(with_data)} container{'s' if len(with_data) > 1 else ''}, {count} files"
-        )
-        shown = _relative(directory, self.settings.rootdir)
-        self.outcome.notes.append(f"wrote {shown}/coverage.out and {shown}/covdata/")
+        result = harvest(self._api_once(), cluster.nodes, self._deployed, directory)
+        self.outcome.errors += result.errors
+        self.outcome.problems += result.problems
+        self.outcome.summary = result.summary
+        if result.summary is not None:
+            self.outcome.headline = f"cluster {cluster.name} ({cluster.engine.name}), " + "; ".join(
+                [*sorted(self._deployed.values()), result.extent]
+            )
+            shown = _relative(directory, self.settings.rootdir)
+            self.outcome.notes.append(f"wrote {shown}/coverage.out and {shown}/covdata/")
 
     def _leave(self, cluster: KindCluster) -> None:
         """Delete the cluster if this run made it; an older one is given back as it was."""
@@ -530,22 +426,14 @@ class Owner:
             )
 
 
-def _nothing() -> KindCovError:
-    from pytest_kindcov.errors import HarvestError
-
-    return HarvestError(
-        "no coverage data was found on the cluster",
-        cause="no container ran a program that was built with -cover",
-        remedy="deploy the service with go_service(...), or build its image with `go build -cover`",
+def _known(error: Exception) -> KindCovError:
+    """An error as one of ours; a defect shows where it is."""
+    if isinstance(error, KindCovError):
+        return error
+    trace = "".join(traceback.format_exception(error)).rstrip()
+    return KindCovError(
+        f"unexpected {type(error).__name__}", cause=trace, remedy="please report it"
     )
-
-
-def _make_output(directory: Path) -> None:
-    """The output directory, which keeps itself out of git."""
-    directory.mkdir(parents=True, exist_ok=True)
-    ignore = directory / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -83,6 +83,11 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         """The cluster's nodes, control planes first."""
         return [Node(name, self.engine) for name in self.engine.nodes(self.name)]
 
+    @property
+    def forwarded(self) -> range:
+        """Node ports that are published on the host; empty where nodes are reached directly."""
+        return range(0) if self.engine.reaches_nodes else FORWARDED
+
     def create(
         self,
         config_file: str | Path | None = None,

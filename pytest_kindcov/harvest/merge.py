@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindcov._run import run
 from pytest_kindcov.errors import CommandError, HarvestError
-from pytest_kindcov.harvest.files import COUNTERS, Collected, Container
+from pytest_kindcov.harvest.files import COUNTERS, Container
 from pytest_kindcov.service.build import go_tool
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _MERGE = 300.0
 
 
-def write_raw(collected: Collected, directory: Path) -> None:
+def write_raw(containers: list[Container], directory: Path) -> None:
     """Write all coverage files flat into a directory, as `go tool covdata -i` reads it.
 
     What an earlier run left there is removed first: its counts must not join this run's. Counter
@@ -27,7 +27,7 @@ def write_raw(collected: Collected, directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     origin: dict[str, str] = {}
-    for container in collected.containers:
+    for container in containers:
         for name, data in sorted(container.files.items()):
             free = _free_name(directory, name) if COUNTERS.fullmatch(name) else name
             (directory / free).write_bytes(data)

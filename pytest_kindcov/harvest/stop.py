@@ -55,7 +55,7 @@ def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
                 continue
             if not container.has_meta and container.image in images:
                 ends.said[container.id] = _coverage_lines(api, pod, status["name"])
-            if container.has_meta and not container.has_counters:
+            if container.has_meta:  # also beside counters: a child may have written those
                 doomed[pod["metadata"]["uid"]] = pod
     for pod in doomed.values():
         metadata = pod["metadata"]

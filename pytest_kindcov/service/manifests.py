@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,7 +62,6 @@ def load(
     *,
     rootdir: Path,
     kubectl: Callable[[], list[str]],
-    command_env: dict[str, str],
 ) -> Manifests:
     """Read the service's manifests, or generate them, and find its image among them.
 
@@ -71,7 +69,6 @@ def load(
         spec: the service.
         rootdir: pytest's root directory.
         kubectl: gives the command `kubectl`; called for Kustomize directories only.
-        command_env: environment for kubectl.
 
     Raises:
         ManifestError: a path is missing, a document is not valid, or no container uses the image.
@@ -82,7 +79,7 @@ def load(
         return Manifests(generate(spec, image), image)
     objects: list[Object] = []
     for path in spec.manifests:
-        objects += _read(spec.find(path, rootdir), kubectl, command_env)
+        objects += _read(spec.find(path, rootdir), kubectl)
     if not objects:
         raise ManifestError(
             f"service {spec.title}: no object in {', '.join(spec.manifests)}",
@@ -194,11 +191,11 @@ def all_containers(template: Object) -> list[Object]:
     return [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
 
 
-def _read(path: Path, kubectl: Callable[[], list[str]], env: dict[str, str]) -> list[Object]:
+def _read(path: Path, kubectl: Callable[[], list[str]]) -> list[Object]:
     if not path.is_dir():
         return list(_documents(path.read_text(), str(path)))
     if any((path / name).exists() for name in _KUSTOMIZATION):
-        return _kustomize(path, kubectl, env)
+        return _kustomize(path, kubectl)
     if (path / "Chart.yaml").exists():
         raise ManifestError(
             f"{path} is a Helm chart",
@@ -208,11 +205,11 @@ def _read(path: Path, kubectl: Callable[[], list[str]], env: dict[str, str]) -> 
     return [obj for file in files for obj in _documents(file.read_text(), str(file))]
 
 
-def _kustomize(path: Path, kubectl: Callable[[], list[str]], env: dict[str, str]) -> list[Object]:
+def _kustomize(path: Path, kubectl: Callable[[], list[str]]) -> list[Object]:
     own = shutil.which("kustomize")
     command = [own, "build", str(path)] if own else [*kubectl(), "kustomize", str(path)]
     try:
-        rendered = run(command, timeout=_RENDER, env={**os.environ, **env}).text
+        rendered = run(command, timeout=_RENDER).text
     except CommandError as error:
         raise ManifestError(
             f"{path} cannot be rendered",

@@ -116,7 +116,7 @@ def test_raw_files_of_two_containers_do_not_overwrite_each_other(tmp_path: Path)
     two = files.Container("b" * 64, "n", "ns", "p2", "c", files={META: b"m", COUNTERS: b"two"})
     (tmp_path / "covdata").mkdir()
     (tmp_path / "covdata" / "covcounters.stale").write_bytes(b"of an earlier run")
-    merge.write_raw(files.Collected([one, two], []), tmp_path / "covdata")
+    merge.write_raw([one, two], tmp_path / "covdata")
     written = {path.name: path.read_bytes() for path in (tmp_path / "covdata").iterdir()}
     assert sorted(written.values()) == [b"m", b"one", b"two"]
     origin = json.loads((tmp_path / "covdata.json").read_text())

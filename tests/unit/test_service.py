@@ -47,7 +47,7 @@ def spec(directory: Path, **values: Any) -> ServiceSpec:
 
 
 def load(service: ServiceSpec, root: Path) -> manifests.Manifests:
-    return manifests.load(service, rootdir=root, kubectl=lambda: ["kubectl"], command_env={})
+    return manifests.load(service, rootdir=root, kubectl=lambda: ["kubectl"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,93 @@
+"""The harvest: stop the services, copy their files off all nodes, merge, say what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_kindcov.errors import HarvestError, KindCovError
+from pytest_kindcov.harvest import files, merge
+from pytest_kindcov.harvest.stop import stop
+from pytest_kindcov.report.model import Summary, read_profile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pytest_kindcov.cluster.api import Api
+    from pytest_kindcov.cluster.node import Node
+
+
+@dataclass
+class Harvest:
+    """What a harvest brought."""
+
+    summary: Summary | None = None
+    errors: list[KindCovError] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    extent: str = ""
+    """How many containers, files and nodes the data is from."""
+
+
+def harvest(api: Api, nodes: list[Node], services: Mapping[str, str], directory: Path) -> Harvest:
+    """Harvest all containers of all nodes, those of other people's workloads included.
+
+    Args:
+        api: the cluster.
+        nodes: all its nodes.
+        services: full image name to title of the services that must give coverage.
+        directory: gets `covdata/` and `coverage.out`, of this run alone.
+
+    """
+    result = Harvest()
+    before = files.collect(nodes).containers
+    ends = stop(api, before, set(services))
+    # What started after the stop began (a controller's replacement pod) served no test.
+    known = {container.id for container in before}
+    after = files.collect(nodes)
+    containers = [container for container in after.containers if container.id in known]
+    result.problems += after.problems
+    for image, title in services.items():
+        error = merge.explain(title, image, containers, ends.said, ends.reasons)
+        if error is not None:
+            result.errors.append(error)
+    result.problems += [
+        f"{container.title}: its counters are lost: "
+        + ends.reasons.get(container.id, "it was killed before it could write them")
+        for container in containers
+        if container.has_meta and not container.has_counters
+    ]
+    _prepare(directory)
+    merge.write_raw(containers, directory / "covdata")
+    with_data = [container for container in containers if container.has_counters]
+    if with_data:
+        merge.to_profile(directory / "covdata", directory / "coverage.out")
+        result.summary = read_profile(directory / "coverage.out")
+    elif not services:
+        result.errors.append(
+            HarvestError(
+                "no coverage data was found on the cluster",
+                cause="no container ran a program that was built with -cover",
+                remedy="deploy the service with go_service(...), or build its image with"
+                " `go build -cover`",
+            )
+        )
+    count = sum(len(container.files) for container in with_data)
+    result.extent = ", ".join(
+        _counted(number, word)
+        for number, word in ((len(with_data), "container"), (count, "file"), (len(nodes), "node"))
+    )
+    return result
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _prepare(directory: Path) -> None:
+    """The output directory, which keeps itself out of git, without an earlier run's profile."""
+    directory.mkdir(parents=True, exist_ok=True)
+    ignore = directory / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+    (directory / "coverage.out").unlink(missing_ok=True)
