@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -142,6 +143,8 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] not in commands:
         say(f"usage: script/setup.py {{{'|'.join(commands)}}} ...")
         return 2
+    # As Ctrl-C: what runs for us is ended with us, not left behind building.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return commands[argv[0]](argv[1:])
     except SetupError as error:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRESS_EVERY = 15.0  # seconds: under the time after which people think that it hangs
+GRACE = 5.0  # seconds between asking a command to end and making it
 ERROR_LINES = 12  # of a failed command's output: what pip and apt end with fits
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # not on an ordinary user's PATH on Debian
 
@@ -63,7 +64,7 @@ def ask(
 ) -> Result:
     """Run a command to its end or for `timeout` seconds; never raises for what it does.
 
-    Runs in a process group of its own, which is killed whole when time is up. A line of progress
+    Runs in a process group of its own, which is ended whole when time is up. A line of progress
     is written every `PROGRESS_EVERY` seconds, unless its stderr is shown (`show_stderr`).
     """
     argv = [str(part) for part in command]
@@ -95,12 +96,21 @@ def ask(
                         say(f"        {time.monotonic() - start:4.0f} s  {Path(argv[0]).name}")
         finally:
             if process.poll() is None:  # out of time, or Ctrl-C
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                end_group(process)
         out.seek(0)
         err.seek(0)
         note = f"\nout of time after {timeout:g} s: {' '.join(argv)}" if late else ""
         return Result(124 if late else process.returncode, out.read(), err.read() + note)
+
+
+def end_group(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    """End a process and its group; it has a moment to end what it put into other groups."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def must(
