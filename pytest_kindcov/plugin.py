@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import shlex
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +120,8 @@ def _provided(request: pytest.FixtureRequest, get: Any) -> Any:
     try:
         return get(request.config.stash[_ACCESS])
     except KindCovError as error:
-        pytest.fail(str(error), pytrace=False)
+        message = str(error)
+    pytest.fail(message, pytrace=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -136,7 +140,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
         config.stash[_ACCESS] = session.View(settings, Path(worker[STATE_KEY]), worker["workerid"])
         return
-    owner = session.Owner(settings, _teller(config))
+    progress = Progress(config)
+    owner = session.Owner(settings, progress.tell, progress.flush)
     config.stash[_ACCESS] = config.stash[_OWNER] = owner
     config.add_cleanup(lambda: _close_silently(owner))
     if config.pluginmanager.hasplugin("xdist"):
@@ -241,13 +246,36 @@ def _close_silently(owner: session.Owner) -> None:
     owner.close()
 
 
-def _teller(config: pytest.Config) -> Any:
-    """A function that prints a line above pytest's own, by whole lines, from any thread."""
+class Progress:
+    """Lines of progress, from any thread, above pytest's own output.
 
-    def tell(line: str) -> None:
-        reporter = config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None and config.get_verbosity() >= 0:
-            reporter.ensure_newline()
-            reporter.write_line(line)
+    pytest captures the terminal while a fixture waits, so only the main thread writes, past the
+    capture; other threads leave their lines for it. xdist's controller captures nothing, and its
+    main thread waits elsewhere: there every thread writes.
+    """
 
-    return tell
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def tell(self, line: str) -> None:
+        """Print a line, now or at the next `flush`."""
+        self._lines.put(line)
+        in_controller = getattr(self._config.option, "dist", "no") != "no"
+        if in_controller or threading.current_thread() is threading.main_thread():
+            self.flush()
+
+    def flush(self) -> None:
+        """Print the lines that wait."""
+        if self._lines.empty():
+            return
+        manager = self._config.pluginmanager
+        reporter: Any = manager.get_plugin("terminalreporter")
+        capture: Any = manager.get_plugin("capturemanager")
+        silent = reporter is None or self._config.get_verbosity() < 0
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            while not self._lines.empty():
+                line = self._lines.get()
+                if not silent:
+                    reporter.ensure_newline()
+                    reporter.write_line(line)

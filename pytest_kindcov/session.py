@@ -24,7 +24,7 @@ from pytest_kindcov.service.spec import GoService, ServiceSpec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_kindcov.cluster.api import Api
+    from pytest_kindcov.cluster.api import Api, Object
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.options import Settings
@@ -69,10 +69,17 @@ class State:
             return None
         return value
 
-    def wait(self, name: str, what: str, timeout: float) -> dict[str, Any]:
-        """Wait for a value; a published error is raised."""
+    def wait(
+        self, name: str, what: str, timeout: float, tick: Callable[[], None] = lambda: None
+    ) -> dict[str, Any]:
+        """Wait for a value, ticking; a published error is raised."""
+
+        def published() -> dict[str, Any] | None:
+            tick()
+            return self.read(name)
+
         value = wait_until(
-            lambda: self.read(name), what=what, timeout=timeout, interval=_POLL, error=ClusterError
+            published, what=what, timeout=timeout, interval=_POLL, error=ClusterError
         )
         if "error" in value:
             raise NotProvided(value["error"])
@@ -142,13 +149,20 @@ class Owner:
     Args:
         settings: of the run.
         tell: prints one line of progress; called from several threads.
+        tick: called while the main thread waits.
 
     """
 
-    def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tell: Callable[[str], None],
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
         self.settings = settings
         self.outcome = Outcome()
         self._tell_line = tell
+        self._tick = tick
         self._cancel = threading.Event()
         self._lock = threading.Lock()
         self._bridge = TermBridge()
@@ -204,13 +218,15 @@ class Owner:
     def cluster(self) -> KindCluster:
         """Wait for the cluster."""
         self.want([])
-        return _attach(self.state.wait("cluster", "the cluster", self.settings.timeout))
+        return _attach(self._wait("cluster", "the cluster"))
 
     def service(self, spec: ServiceSpec) -> GoService:
         """Wait for a service."""
         self.want([spec])
-        name = f"service-{spec.key}"
-        return GoService(**self.state.wait(name, f"service {spec.title}", self.settings.timeout))
+        return GoService(**self._wait(f"service-{spec.key}", f"service {spec.title}"))
+
+    def _wait(self, name: str, what: str) -> dict[str, Any]:
+        return self.state.wait(name, what, self.settings.timeout, self._tick)
 
     def close(self) -> Outcome:
         """Harvest, report, delete; once, whatever came before. Each step is tried.
@@ -330,6 +346,7 @@ class Owner:
 
         wait_until(
             ready,
+            state=lambda: _conditions(self._api_once().list("v1", "Node")),
             what="the nodes being Ready",
             timeout=_READY,
             cancel=self._cancel,
@@ -424,6 +441,17 @@ class Owner:
                 f" `kind export kubeconfig --name {cluster.name}`, delete it with"
                 f" `kind delete cluster --name {cluster.name}`"
             )
+
+
+def _conditions(nodes: list[Object]) -> str:
+    """What nodes say of themselves, line by line."""
+    return "\n".join(
+        f"{node['metadata']['name']}: {condition['type']}={condition['status']}:"
+        f" {condition.get('message', '')}"
+        for node in nodes
+        for condition in node["status"]["conditions"]
+        if condition["type"] == "Ready"
+    )
 
 
 def _known(error: Exception) -> KindCovError:
