@@ -1,10 +1,11 @@
-"""From the two stages to one directory tree that is the node: configuration, links, and the preloaded images."""
+"""From the two stages to the node's directory tree: configuration, links, preloaded images."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -19,9 +20,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NODE_LINKS = ("kubeadm", "kubectl", "kubelet")
-IMAGE_LINKS = (
-    "etcd kindcov-cni kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubectl"
-).split()
+IMAGE_LINKS = [
+    "etcd",
+    "kindcov-cni",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+]
 IMAGES = {
     f"registry.k8s.io/kube-apiserver:{KUBERNETES}": "kube-apiserver",
     f"registry.k8s.io/kube-controller-manager:{KUBERNETES}": "kube-controller-manager",
@@ -32,21 +39,46 @@ IMAGES = {
     "registry.k8s.io/pause:3.10.1": "pause",
     f"localhost/kindcov/cni:{KUBERNETES}": "kindcov-cni",
 }
-"""What `kubeadm config images list` names, and the network agent: reference -> the program that it runs."""
+"""Reference -> program: what `kubeadm config images list` names, and the network agent."""
 
-# Units that a container has no use for; some of them would fight the host for its devices, clock or network.
-MASKED = (
-    "console-getty.service container-getty@.service getty.target getty@.service systemd-logind.service "
-    "systemd-udevd.service systemd-udev-trigger.service systemd-networkd.service systemd-resolved.service "
-    "systemd-timesyncd.service systemd-modules-load.service systemd-remount-fs.service dev-hugepages.mount "
-    "sys-fs-fuse-connections.mount sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount "
-    "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer "
-    "systemd-tmpfiles-clean.timer systemd-pcrphase.service nftables.service systemd-firstboot.service "
-    "proc-sys-fs-binfmt_misc.automount systemd-binfmt.service"
-).split()
+CNI_PLUGINS = ("bandwidth", "bridge", "host-local", "loopback", "portmap", "ptp", "tuning")
+"""What the node's own network needs, and what other pod networks expect to be there."""
 
-# Runs in a chroot with its own mounts and processes; all of both ends with it. Unpacking needs no overlay mount: the one
-# layer has no parent. oci spec without rlimits: those of the node apply, which a locked-down machine may not raise.
+# Units that a container has no use for; some would fight the host for devices, clock or network.
+MASKED = [
+    "console-getty.service",
+    "container-getty@.service",
+    "getty.target",
+    "getty@.service",
+    "systemd-logind.service",
+    "systemd-udevd.service",
+    "systemd-udev-trigger.service",
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "systemd-timesyncd.service",
+    "systemd-modules-load.service",
+    "systemd-remount-fs.service",
+    "dev-hugepages.mount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "fstrim.timer",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-pcrphase.service",
+    "nftables.service",
+    "systemd-firstboot.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "systemd-binfmt.service",
+]
+
+# Runs in a chroot with its own mounts and processes; all of both ends with it. Unpacking needs no
+# overlay mount: the one layer has no parent. oci spec without rlimits: those of the node apply,
+# which a locked-down machine may not raise.
 _PRELOAD = r"""
 set -eu
 mount -t proc proc /proc
@@ -71,7 +103,7 @@ wait
 
 
 def _layer(tree: Path, bins: Path, ldd: str) -> bytes:
-    """Make the one layer of all images: the programs, iptables in both flavours, nft, and their libraries."""
+    """Make the one layer of all images: programs, iptables in both flavours, nft, libraries."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         seen: set[str] = set()
@@ -97,7 +129,8 @@ def _layer(tree: Path, bins: Path, ldd: str) -> bytes:
             with source.open("rb") as f:
                 info = clean(tar.gettarinfo(arcname=name, fileobj=f))
                 # Never a hard link: the same file may be asked for under two names.
-                info.type, info.linkname, info.size = tarfile.REGTYPE, "", os.fstat(f.fileno()).st_size
+                info.type, info.linkname = tarfile.REGTYPE, ""
+                info.size = os.fstat(f.fileno()).st_size
                 tar.addfile(info, f)
 
         def link(name: str, target: str) -> None:
@@ -116,12 +149,12 @@ def _layer(tree: Path, bins: Path, ldd: str) -> bytes:
             add(module, str(module.relative_to(tree)))
         for tool in ("xtables-legacy-multi", "xtables-nft-multi", "nft", "conntrack"):
             add(tree / "usr/sbin" / tool, f"usr/sbin/{tool}")
-        for flavour in ("legacy", "nft"):
-            for name in ("iptables", "ip6tables"):
-                for suffix in ("", "-save", "-restore"):
-                    link(f"usr/lib/iptables/{flavour}/{name}{suffix}", f"/usr/sbin/xtables-{flavour}-multi")
+        for flavour, name, suffix in itertools.product(
+            ("legacy", "nft"), ("iptables", "ip6tables"), ("", "-save", "-restore")
+        ):
+            target = f"/usr/sbin/xtables-{flavour}-multi"
+            link(f"usr/lib/iptables/{flavour}/{name}{suffix}", target)
         add(tree / "etc/ssl/certs/ca-certificates.crt", "etc/ssl/certs/ca-certificates.crt")
-        add(tree / "etc/protocols", "etc/protocols") if (tree / "etc/protocols").exists() else None
         for name, mode in (("tmp", 0o1777), ("run", 0o755)):
             info = tarfile.TarInfo(name)
             info.type, info.mode = tarfile.DIRTYPE, mode
@@ -189,6 +222,7 @@ def assemble(cache: Cache, rootfs: Path, bins: Path) -> Path:
 
     Raises:
         BuildError: containerd cannot import the images.
+
     """
     tree = cache.tmp("tree")
     tree.mkdir()
@@ -202,17 +236,23 @@ def assemble(cache: Cache, rootfs: Path, bins: Path) -> Path:
     system = tree / "etc/systemd/system"
     for unit in MASKED:
         _symlink(system / unit, "/dev/null")
-    for unit in ("containerd", "kubelet"):
-        _symlink(system / f"multi-user.target.wants/{unit}.service", f"/etc/systemd/system/{unit}.service")
+    for unit in ("containerd.service", "kubelet.service"):
+        _symlink(system / "multi-user.target.wants" / unit, f"/etc/systemd/system/{unit}")
     _symlink(system / "default.target", "/lib/systemd/system/multi-user.target")
-    for directory in ("etc/kubernetes/manifests", "etc/containerd/certs.d", "etc/cni/net.d", "opt/cni/bin", "kind"):
+    for directory in [
+        "etc/kubernetes/manifests",
+        "etc/containerd/certs.d",
+        "etc/cni/net.d",
+        "opt/cni/bin",
+        "kind",
+    ]:
         (tree / directory).mkdir(parents=True, exist_ok=True)
-    # Debian installs its own network configuration example nowhere, but its plugins elsewhere than Kubernetes expects.
+    # Debian's place for plugins is not the one that Kubernetes' tools expect.
     for plugin in (tree / "usr/lib/cni").iterdir():
-        if plugin.name in ("dhcp", "firewall", "ipvlan", "macvlan", "sbr", "vlan", "vrf", "host-device", "static"):
-            plugin.unlink()
-        else:
+        if plugin.name in CNI_PLUGINS:
             plugin.rename(tree / "opt/cni/bin" / plugin.name)
+        else:
+            plugin.unlink()
     (tree / "kind/version").write_text(KUBERNETES + "\n")
     for name in ("machine-id", "hostname", "resolv.conf"):
         (tree / "etc" / name).write_text("")
@@ -225,9 +265,17 @@ def assemble(cache: Cache, rootfs: Path, bins: Path) -> Path:
         deadline=30,
     )
     _archive(_layer(tree, bins, ldd), tree / "images.tar")
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
     listed = run(
         "preload the images",
-        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "chroot", str(tree), "/bin/bash", "-c", _PRELOAD],
+        [
+            *unshare,
+            "chroot",
+            str(tree),
+            "bash",
+            "-c",
+            _PRELOAD,
+        ],
         log=cache.log("preload"),
         deadline=300,
         remedy="unshare, mount and chroot need a real root (not a user namespace)",
@@ -236,12 +284,11 @@ def assemble(cache: Cache, rootfs: Path, bins: Path) -> Path:
         raise BuildError(f"containerd did not import {missing}: see {cache.log('preload')}")
     (tree / "images.tar").unlink()
 
-    # The unpacked layer has the programs already. Linked instead of copied they are in the node image once.
+    # The unpacked layer has the program already. Linked instead of copied it is in the node image
+    # once (158 MB less).
     snapshots = tree / "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots"
-    for program in ("node", "coredns", "pause"):
-        (unpacked,) = snapshots.glob(f"*/fs/usr/local/bin/{program}")
-        if program == "node":
-            (tree / "usr/local/bin/node").hardlink_to(unpacked)
+    (unpacked,) = snapshots.glob("*/fs/usr/local/bin/node")
+    (tree / "usr/local/bin/node").hardlink_to(unpacked)
     for name in NODE_LINKS:
         _symlink(tree / "usr/bin" / name, "/usr/local/bin/node")
     return tree

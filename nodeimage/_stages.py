@@ -1,4 +1,4 @@
-"""The stages that do not depend on the engine: Debian's root file system and the Go programs. Each is kept by content."""
+"""The stages before assembly: Debian's root file system and the Go programs, kept by content."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +17,52 @@ KUBERNETES = "v1.34.4"
 SUITE = "bookworm"
 """The last Debian whose systemd (252) boots on cgroup v1 as well as v2."""
 
-PACKAGES = (
-    "ca-certificates conntrack containerd containernetworking-plugins dbus ethtool iproute2 iptables jq kmod "
-    "libseccomp2 mount nftables procps runc socat systemd systemd-sysv util-linux"
-).split()
+PACKAGES = [
+    "ca-certificates",
+    "conntrack",
+    "containerd",
+    "containernetworking-plugins",
+    "dbus",
+    "ethtool",
+    "iproute2",
+    "iptables",
+    "jq",
+    "kmod",
+    "libseccomp2",
+    "mount",
+    "nftables",
+    "procps",
+    "runc",
+    "socat",
+    "systemd",
+    "systemd-sysv",
+    "util-linux",
+]
 
 # Not needed in a node: half of what debootstrap leaves (454 MB -> 205 MB).
-TRIM = (
-    "usr/share/doc usr/share/man usr/share/locale usr/share/info usr/share/i18n usr/share/lintian "
-    "usr/share/bash-completion usr/share/zsh var/cache/apt var/lib/apt/lists var/log/apt var/log/bootstrap.log "
-    "var/log/dpkg.log usr/bin/containerd-shim usr/bin/containerd-shim-runc-v1 usr/lib/systemd/catalog "
-    "usr/lib/udev/hwdb.d usr/lib/udev/hwdb.bin etc/machine-id etc/hostname etc/resolv.conf"
-).split()
+TRIM = [
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "usr/share/i18n",
+    "usr/share/lintian",
+    "usr/share/bash-completion",
+    "usr/share/zsh",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "var/log/apt",
+    "var/log/bootstrap.log",
+    "var/log/dpkg.log",
+    "usr/bin/containerd-shim",
+    "usr/bin/containerd-shim-runc-v1",
+    "usr/lib/systemd/catalog",
+    "usr/lib/udev/hwdb.d",
+    "usr/lib/udev/hwdb.bin",
+    "etc/machine-id",
+    "etc/hostname",
+    "etc/resolv.conf",
+]
 
 PROGRAMS = ("node", "pause", "coredns")
 
@@ -41,7 +74,7 @@ class Cache:
     root: Path
 
     def tmp(self, name: str) -> Path:
-        """Give a fresh path for unfinished work; what an interrupted build left there is removed."""
+        """Give a fresh path for unfinished work; what an interrupted build left goes."""
         path = self.root / f"tmp-{name}"
         remove(path)
         return path
@@ -86,6 +119,7 @@ def arch() -> str:
 
     Raises:
         BuildError: neither amd64 nor arm64.
+
     """
     names = {"x86_64": "amd64", "aarch64": "arm64"}
     if platform.machine() not in names:
@@ -120,6 +154,7 @@ def mirror() -> str:
 
     Raises:
         BuildError: apt knows no Debian mirror (another distribution) and the variable is not set.
+
     """
     if given := os.environ.get("KINDCOV_DEBIAN_MIRROR"):
         return given
@@ -138,8 +173,8 @@ def mirror() -> str:
         if uri.startswith(("http", "file", "copy")):
             return uri
     raise BuildError(
-        f"no Debian mirror in this machine's apt sources\nremedy: set KINDCOV_DEBIAN_MIRROR to the address of one "
-        f"that has {SUITE}"
+        "no Debian mirror in this machine's apt sources\n"
+        f"remedy: set KINDCOV_DEBIAN_MIRROR to the address of one that has {SUITE}"
     )
 
 
@@ -148,6 +183,7 @@ def rootfs(cache: Cache) -> Path:
 
     Raises:
         BuildError: not root, no debootstrap, no mirror, or debootstrap fails.
+
     """
     done = cache.root / f"rootfs-{digest(SUITE, arch(), *PACKAGES, *TRIM)}.tar"
     if done.exists():
@@ -156,9 +192,10 @@ def rootfs(cache: Cache) -> Path:
     if shutil.which("debootstrap") is None:
         raise BuildError("debootstrap is not installed\nremedy: apt-get install debootstrap")
     tree = cache.tmp("rootfs")
+    command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     run(
         "Debian root file system",
-        ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(tree), mirror()],
+        [*command, SUITE, str(tree), mirror()],
         log=cache.log("debootstrap"),
         deadline=1200,
         remedy="check that the mirror can be reached (apt-get update) and, off Debian, that "
@@ -182,9 +219,9 @@ def rootfs(cache: Cache) -> Path:
 def _version_flags() -> str:
     """Linker flags without which kubeadm believes it is v0.0.0."""
     major, minor = KUBERNETES.removeprefix("v").split(".")[:2]
-    values = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    values = f"gitVersion={KUBERNETES} gitMajor={major} gitMinor={minor} gitTreeState=clean"
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
-    return " ".join(f"-X {p}.{k}={v}" for p in packages for k, v in values.items())
+    return " ".join(f"-X {p}.{value}" for p in packages for value in values.split())
 
 
 def programs(cache: Cache) -> Path:
@@ -192,22 +229,27 @@ def programs(cache: Cache) -> Path:
 
     Raises:
         BuildError: no Go, or a build fails.
+
     """
     go = os.environ.get("KINDCOV_GO") or shutil.which("go")
     if not go:
-        raise BuildError("no Go on PATH\nremedy: install Go 1.24 or newer, or set KINDCOV_GO to its go command")
-    version = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, timeout=60, check=False)
-    if version.returncode != 0:
-        raise BuildError(f"{go} env GOVERSION: exit code {version.returncode}: {version.stderr.strip()}")
+        raise BuildError(
+            "no Go on PATH\nremedy: install Go 1.24 or newer, or set KINDCOV_GO to its go command"
+        )
+    # In the system's directory: the version asked for is that of this command, not of some go.mod.
+    version = run(
+        "find Go", [go, "env", "GOVERSION"], log=cache.log("go-version"), deadline=60, cwd=Path("/")
+    )
     flags = f"-s -w {_version_flags()}"
-    key = digest(version.stdout.strip(), arch(), flags, HERE / "node", HERE / "coredns")
+    key = digest(version.strip(), arch(), flags, HERE / "node", HERE / "coredns")
     done = cache.root / f"programs-{key}"
     if done.exists():
         say("Go programs: kept from an earlier build")
         return done
     out = cache.tmp("programs")
     out.mkdir()
-    # Own GOFLAGS: a -mod=vendor or -race of the user's shell is meant for other code. GOPROXY & co stay the user's.
+    # Own GOFLAGS: a -mod=vendor or -race of the user's shell is meant for other code. GOPROXY & co
+    # stay the user's.
     env = os.environ | {
         "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off",
         "GOOS": "linux", "GOARCH": arch(),
@@ -218,7 +260,8 @@ def programs(cache: Cache) -> Path:
             [go, "build", "-trimpath", "-ldflags", flags, "-o", f"{out}/", *packages],
             log=cache.log(f"go-{module}"),
             deadline=3600,
-            remedy="check that Go's module proxy can be reached (go env GOPROXY); compiled packages are kept",
+            remedy="check that Go's module proxy can be reached (go env GOPROXY); what is compiled "
+            "is kept",
             env=env,
             cwd=HERE / module,
         )

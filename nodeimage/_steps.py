@@ -11,11 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 HEARTBEAT = 15.0
 """Seconds between two lines of a long step: CI systems take silence for a hang."""
@@ -55,11 +55,13 @@ def run(
 ) -> str:
     """Run a command to its end and return what it wrote.
 
-    The output goes to `log`; while it runs, a heartbeat line shows the last of it. `deadline` is in seconds; a command
-    that is late is stopped with all that it started.
+    The output goes to `log`; while it runs, a heartbeat line shows the last of it. `deadline` is in
+    seconds; a command that is late is stopped with all that it started.
 
     Raises:
-        BuildError: it cannot be started, fails or is late; shows the command, its exit code, last lines and `remedy`.
+        BuildError: it cannot be started, fails or is late; shows the command, its exit code, last
+            lines and `remedy`.
+
     """
     say(f"{what} …")
     begin = time.monotonic()

@@ -1,9 +1,9 @@
-"""Build the Kind node image of this project from Debian packages and Go modules: no image registry is needed.
+"""Build a Kind node image from Debian packages and Go modules: no image registry is needed.
 
     python3 nodeimage/build.py [--engine podman|docker] [--print-tag]
 
-The last line of stdout is the image's reference; progress goes to stderr. The reference names the hash of everything
-that goes in: when the engine has it, there is nothing to do. See README.md next to this file.
+The last line of stdout is the image's reference; progress goes to stderr. The reference names the
+hash of everything that goes in: when the engine has it, there is nothing to do. See README.md here.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def find_engine(wanted: str | None) -> str:
 
     Raises:
         BuildError: none answers.
+
     """
     tried: list[str] = []
     for name in [wanted] if wanted else ["docker", "podman"]:
@@ -43,7 +44,9 @@ def find_engine(wanted: str | None) -> str:
             tried.append(f"{name}: not installed")
             continue
         try:
-            probe = subprocess.run([path, "info"], capture_output=True, text=True, timeout=60, check=False)
+            probe = subprocess.run(
+                [path, "info"], capture_output=True, text=True, timeout=60, check=False
+            )
         except subprocess.TimeoutExpired:
             tried.append(f"{name} info: no answer in 60 s")
             continue
@@ -51,7 +54,8 @@ def find_engine(wanted: str | None) -> str:
             return path
         last = (probe.stderr.strip().splitlines() or ["no message"])[-1]
         tried.append(f"{name} info: exit code {probe.returncode}: {last}")
-    raise BuildError("no container engine answers:\n  " + "\n  ".join(tried) + "\nremedy: start one of them")
+    listed = "\n  ".join(tried)
+    raise BuildError(f"no container engine answers:\n  {listed}\nremedy: start one of them")
 
 
 def has_image(engine: str, ref: str) -> bool:
@@ -65,10 +69,11 @@ def load(engine: str, cache: Cache, tree: Path, ref: str) -> None:
 
     Raises:
         BuildError: the engine refuses it.
+
     """
     changes = [
         'ENTRYPOINT ["/usr/local/bin/entrypoint","/sbin/init"]',
-        "ENV container=docker",  # systemd then knows that it is in a container, under whichever engine
+        "ENV container=docker",  # tells systemd that it is in a container, under whichever engine
         "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "STOPSIGNAL SIGRTMIN+3",  # systemd's signal for an orderly halt
     ]
@@ -96,11 +101,12 @@ def build(engine: str, ref: str) -> None:
 
     Raises:
         BuildError: a step fails, or this is not root.
+
     """
     if os.geteuid() != 0:
         raise BuildError(
-            "debootstrap and chroot need root\nremedy: run as root (sudo), or build on another machine and move the "
-            "image with `podman save` and `docker load`"
+            "debootstrap and chroot need root\nremedy: run as root (sudo), or build on another "
+            "machine and move the image with `podman save` and `docker load`"
         )
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = Cache(base / "kindcov" / "nodeimage")
@@ -119,8 +125,10 @@ def build(engine: str, ref: str) -> None:
 def main() -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description="Build the Kind node image from packages.")
-    parser.add_argument("--engine", choices=["podman", "docker"], help="default: the first that answers")
-    parser.add_argument("--print-tag", action="store_true", help="only print the image's reference")
+    parser.add_argument(
+        "--engine", choices=["podman", "docker"], help="default: the one that answers"
+    )
+    parser.add_argument("--print-tag", action="store_true", help="only print the reference")
     args = parser.parse_args()
     try:
         ref = reference()

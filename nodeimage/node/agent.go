@@ -33,6 +33,9 @@ const (
 	resync = 30 * time.Second
 )
 
+// toldIgnored keeps the log from repeating itself at every resync.
+var toldIgnored bool
+
 // runAgent is the pod network of one node. It writes the CNI configuration for the node's own pod CIDR, keeps a route to
 // the pod CIDR of every other node through that node's address, and hides pods behind the node's address towards
 // everything that is not a pod. All nodes share one network of the engine, so plain routes do; IPv4 only.
@@ -109,15 +112,20 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 // apply brings this node to the wished state. It changes nothing where that holds already.
 func apply(self, podSubnets string, nodes []*core.Node) error {
 	podSubnet := ""
+	var ignored []string
 	for _, s := range strings.Split(podSubnets, ",") {
 		if ip, _, err := net.ParseCIDR(s); err == nil && ip.To4() != nil {
 			podSubnet = s
 		} else {
-			klog.InfoS("only IPv4 is supported by this pod network: pods get no address of this subnet", "subnet", s)
+			ignored = append(ignored, s)
 		}
 	}
 	if podSubnet == "" {
 		return fmt.Errorf("no IPv4 pod subnet in %q: use ipFamily ipv4, or disableDefaultCNI and another CNI", podSubnets)
+	}
+	if len(ignored) > 0 && !toldIgnored {
+		toldIgnored = true
+		klog.InfoS("this pod network is IPv4 only: pods get no address of these subnets", "subnets", ignored)
 	}
 	wished := map[string]net.IP{} // pod CIDR -> node address
 	var own string

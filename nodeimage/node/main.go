@@ -43,8 +43,11 @@ var programs = map[string]func() int{
 	"kindcov-cni":             runAgent,
 	"kube-apiserver":          command(kubeapiserver.NewAPIServerCommand),
 	"kube-controller-manager": command(kubecontrollermanager.NewControllerManagerCommand),
-	"kube-proxy":              command(kubeproxy.NewProxyCommand),
-	"kube-scheduler":          command(func() *cobra.Command { return kubescheduler.NewSchedulerCommand() }),
+	"kube-proxy": command(func() *cobra.Command {
+		usePreferredIPTables()
+		return kubeproxy.NewProxyCommand()
+	}),
+	"kube-scheduler": command(func() *cobra.Command { return kubescheduler.NewSchedulerCommand() }),
 	"kubeadm": func() int {
 		kubeadmerrors.HandleError(kubeadm.Run())
 		return 0
