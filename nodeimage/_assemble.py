@@ -258,9 +258,11 @@ def assemble(cache: Cache, rootfs: Path, bins: Path) -> Path:
         (tree / "etc" / name).write_text("")
 
     tools = ["xtables-legacy-multi", "xtables-nft-multi", "nft", "conntrack"]
+    # The modules too: statistic, which spreads a Service over its pods, alone needs the mathematics.
+    modules = [f"/{module.relative_to(tree)}" for module in tree.glob("usr/lib/*/xtables/*.so")]
     ldd = run(
         "find the libraries of iptables",
-        ["chroot", str(tree), "ldd", *(f"/usr/sbin/{t}" for t in tools)],
+        ["chroot", str(tree), "ldd", *(f"/usr/sbin/{t}" for t in tools), *modules],
         log=cache.log("ldd"),
         deadline=30,
     )

@@ -169,7 +169,9 @@ def asks(cluster: Cluster, node: str, target: str) -> bool:
     request = r"GET /health HTTP/1.0\r\n\r\n"
     ask = f"exec 3<>/dev/tcp/{address}/80; printf '{request}' >&3; timeout 5 cat <&3"
     answer = cluster.node(node, "nsenter", "-t", pid, "-n", "timeout", "5", "bash", "-c", ask)
-    return "200 OK" in answer
+    if "200 OK" not in answer:
+        raise RuntimeError(f"{target} from {node} answers {answer!r}")
+    return True
 
 
 def test_one_node_becomes_ready_with_everything_of_a_cluster(single: Cluster) -> None:
