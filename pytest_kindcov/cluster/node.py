@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from pytest_kindcov._run import Output, run
-from pytest_kindcov.errors import CommandError
 
 if TYPE_CHECKING:
     import threading
@@ -40,28 +39,3 @@ class Node:
     def script(self, script: str, *args: str, timeout: float = _EXEC) -> Output:
         """Run a fixed bash script in the node; whatever varies comes as `$1`, `$2`, …."""
         return self.run(["bash", "-c", script, "kindcov", *args], timeout=timeout)
-
-    def read(self, path: str) -> bytes | None:
-        """A file's content, or None where there is no such file."""
-        try:
-            return self.run(["cat", "--", path]).stdout
-        except CommandError as error:
-            if "No such file" in error.cause:
-                return None
-            raise
-
-    def write(self, path: str, data: bytes, *, mode: str = "0644") -> None:
-        """Write a file atomically; its directory is made."""
-        self.script(
-            'mkdir -p -- "${1%/*}" && echo "$3" | base64 -d > "$1.tmp" '
-            '&& chmod "$2" "$1.tmp" && mv -- "$1.tmp" "$1"',
-            path,
-            mode,
-            _base64(data),
-        )
-
-
-def _base64(data: bytes) -> str:
-    import base64
-
-    return base64.b64encode(data).decode()

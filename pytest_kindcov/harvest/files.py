@@ -137,7 +137,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _identify(container: Container, state: bytes) -> None:
-    """Take the names from the OCI state that the hook saved (containerd's CRI annotations)."""
+    """Take the names from containerd's CRI annotations, which runc.sh saved."""
     try:
         notes = json.loads(state)["annotations"]
     except (ValueError, KeyError, TypeError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._wait import wait_until
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from pytest_kindcov.service.manifests import Manifests
     from pytest_kindcov.service.spec import ServiceSpec
 
-# Seconds. kube-proxy follows an endpoint within 1 s.
-_OPEN = 15.0
+# Seconds. kube-proxy follows an endpoint within 1 s, but on a busy machine it may itself come up a
+# while after the service: only then is it waited for longer.
+_OPEN = 10.0
+_PROXY = 120.0
 _CONNECT = 2.0
 _CLOSED = 0.3
 _OWN_LABEL = "app.kubernetes.io/managed-by"
@@ -99,10 +102,15 @@ def connect(
     host, port = node.engine.address(node.name), node_port
     if not node.engine.reaches_nodes:
         host, port = "127.0.0.1", node.engine.published(node.name, node_port)
+    _, _, target = _target(manifests, spec) or ("", {}, spec.port)
+    wanted = _number(manifests, target)
     problem = ""
+    asked = time.monotonic()
 
     def opened() -> bool:
         nonlocal problem
+        if time.monotonic() - asked > _OPEN and wanted not in listening():
+            raise nobody()
         try:
             with socket.create_connection((host, port), _CONNECT) as connection:
                 if not node.engine.reaches_nodes:
@@ -112,23 +120,41 @@ def connect(
             return False
         return True
 
+    def listening() -> set[int]:
+        return {
+            port
+            for ports in _listening(api, nodes, namespace, manifests).values()
+            for port in ports
+        }
+
     def state() -> str:
         if "timed out" in problem or "unreachable" in problem:
             return (
                 f"the node's address {host} cannot be reached from here ({problem}):"
                 " try --kind-coverage-address=host"
             )
-        return f"{problem}\n{_listening(api, nodes, namespace, manifests)}"
+        return problem
 
-    _, _, target = _target(manifests, spec) or ("", {}, spec.port)
+    def nobody() -> DeployError:
+        found = _listening(api, nodes, namespace, manifests)
+        lines = [
+            f"{where} listens on " + (", ".join(map(str, ports)) or "no TCP port")
+            for where, ports in found.items()
+        ]
+        return DeployError(
+            f"service {spec.title}: nobody listens on its port {target}",
+            cause="\n".join(lines),
+            remedy="port= must be the port of the manifest's Service or of the container, and the"
+            " program must listen on all addresses (not only 127.0.0.1)",
+        )
+
     wait_until(
         opened,
         what=f"service {spec.title}: connection to its port {target}",
-        timeout=_OPEN,
+        timeout=_PROXY,
         interval=0.05,
         state=state,
-        remedy="port= must be the port of the manifest's Service or of the container, and the"
-        " program must listen on all addresses (not only 127.0.0.1)",
+        remedy="is kube-proxy running? `kubectl -n kube-system get pods` shows it",
         cancel=cancel,
         error=DeployError,
     )
@@ -189,21 +215,30 @@ def _services(
     ]
 
 
-def _listening(api: Api, nodes: list[Node], namespace: str, manifests: Manifests) -> str:
-    """On which ports the service's containers listen, read off the nodes."""
-    lines = []
+def _number(manifests: Manifests, target: Any) -> int:
+    """The number of a target port that may be a name; 0 if no container declares the name."""
+    if isinstance(target, int) or str(target).isdigit():
+        return int(target)
+    for _, _, container in manifests.containers():
+        for port in container.get("ports") or []:
+            if port.get("name") == target:
+                return int(port["containerPort"])
+    return 0
+
+
+def _listening(
+    api: Api, nodes: list[Node], namespace: str, manifests: Manifests
+) -> dict[str, list[int]]:
+    """On which ports each of the service's containers listens, read off the nodes."""
+    found = {}
     names = {container["name"] for _, _, container in manifests.containers()}
     for pod in api.list("v1", "Pod", namespace):
         for status in (pod.get("status") or {}).get("containerStatuses") or []:
             identity = (status.get("containerID") or "").partition("://")[2]
-            if status["name"] not in names or not identity:
-                continue
-            ports = _ports(nodes, identity)
-            what = f"on {', '.join(map(str, ports))}" if ports else "on no TCP port"
-            lines.append(
-                f"pod {pod['metadata']['name']}, container {status['name']} listens {what}"
-            )
-    return "\n".join(lines)
+            if status["name"] in names and identity:
+                where = f"pod {pod['metadata']['name']}, container {status['name']}"
+                found[where] = _ports(nodes, identity)
+    return found
 
 
 def _ports(nodes: list[Node], container: str) -> list[int]:

@@ -93,7 +93,7 @@ def test_bad_input(runner: Runner, tmp_path: Path) -> None:
         "they use registry.example/other:1",
         "service missing: deploy/ does not exist",
         "cannot apply Pod schema",
-        "service port: connection to its port 9999",
+        "service port: nobody listens on its port 9999",
         "listens on 8080",
         "service shell: pod shell, container web cannot run: StartError",
         "cannot open the database",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_kindcov.errors import HarvestError
-from pytest_kindcov.harvest import files, inject, merge
+from pytest_kindcov.harvest import files, merge
 from pytest_kindcov.report.model import Summary, Tally, percent, read_profile
 from pytest_kindcov.report.terminal import table
 
@@ -93,22 +93,6 @@ def test_unpack_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_empty_node() -> None:
     assert files.unpack(b"", "node") == files.Collected([], [])
-
-
-def test_injection_is_idempotent_and_keeps_what_was_there() -> None:
-    spec = {
-        "process": {"cwd": "/", "env": ["A=1"]},
-        "hooks": {"createContainer": [{"path": "/kind/bin/mount-product-files.sh"}]},
-        "root": {"path": "rootfs"},
-    }
-    once = inject.edited(spec)
-    assert inject.edited(once) == once
-    assert once["process"]["env"] == ["A=1", "GOCOVERDIR=/kindcov"]
-    assert once["process"]["cwd"] == "/"
-    paths = [hook["path"] for hook in once["hooks"]["createContainer"]]
-    assert paths == ["/kind/bin/mount-product-files.sh", "/var/lib/kindcov/hook"]
-    assert spec["process"]["env"] == ["A=1"]  # type: ignore[index]
-    assert inject.edited({})["process"]["env"] == ["GOCOVERDIR=/kindcov"]
 
 
 def test_raw_files_of_two_containers_do_not_overwrite_each_other(tmp_path: Path) -> None:
