@@ -258,7 +258,7 @@ def assemble(cache: Cache, rootfs: Path, bins: Path) -> Path:
         (tree / "etc" / name).write_text("")
 
     tools = ["xtables-legacy-multi", "xtables-nft-multi", "nft", "conntrack"]
-    # The modules too: statistic, which spreads a Service over its pods, alone needs the mathematics.
+    # The modules too: statistic, which spreads a Service over its pods, alone needs libm.
     modules = [f"/{module.relative_to(tree)}" for module in tree.glob("usr/lib/*/xtables/*.so")]
     ldd = run(
         "find the libraries of iptables",
