@@ -164,6 +164,12 @@ def describe(api: Api, pod: Object) -> list[str]:
     return lines
 
 
+def select(api: Api, namespace: str, labels: dict[str, str]) -> list[Object]:
+    """The pods of a namespace that bear all of these labels."""
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    return api.list("v1", "Pod", namespace, selector)
+
+
 def _rank(obj: Object) -> int:
     kind = obj["kind"]
     if kind in _FIRST:
@@ -249,8 +255,7 @@ def _pods(api: Api, workload: Workload) -> list[Object]:
     if workload.kind == "Pod":
         pod = api.get("v1", "Pod", workload.name, workload.namespace)
         return [pod] if pod else []
-    selector = ",".join(f"{key}={value}" for key, value in workload.labels.items())
-    return api.list("v1", "Pod", workload.namespace, selector)
+    return select(api, workload.namespace, workload.labels)
 
 
 def _give_up(api: Api, service: str, pod: Object, since: dict[str, float]) -> None:
@@ -301,18 +306,19 @@ def _why(container: Object) -> tuple[str, str]:
 
 
 def _log(api: Api, pod: Object, container: Object) -> list[str]:
+    """The last lines of the run that failed: the one before when the container waits or is new."""
     if not container.get("containerID") and not container.get("restartCount"):
         return []
-    running = "running" in (container.get("state") or {})
     metadata = pod["metadata"]
-    text = api.logs(
-        metadata["namespace"],
-        metadata["name"],
-        container["name"],
-        previous=not running and container.get("restartCount", 0) > 0,
-        lines=8,
-    )
-    return [f"log: {line}" for line in text.splitlines()]
+    failed_before = bool(container.get("restartCount")) and "terminated" not in container["state"]
+    for previous in (failed_before, not failed_before):
+        text = api.logs(
+            metadata["namespace"], metadata["name"], container["name"], previous=previous, lines=8
+        )
+        # The kubelet's own words, with status 200, for a log that is gone.
+        if text and not text.startswith("unable to retrieve container logs"):
+            return [f"log: {line}" for line in text.splitlines()]
+    return []
 
 
 def _events(api: Api, workload: Workload) -> list[str]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._wait import wait_until
 from pytest_kindcov.errors import ClusterError, CommandError, DeployError
+from pytest_kindcov.service.deploy import describe, select
 from pytest_kindcov.service.spec import GoService
 
 if TYPE_CHECKING:
@@ -102,30 +103,27 @@ def connect(
     host, port = node.engine.address(node.name), node_port
     if not node.engine.reaches_nodes:
         host, port = "127.0.0.1", node.engine.published(node.name, node_port)
-    _, _, target = _target(manifests, spec) or ("", {}, spec.port)
+    _, selector, target = _target(manifests, spec) or ("", {}, spec.port)
     wanted = _number(manifests, target)
     problem = ""
-    asked = time.monotonic()
+    begin = time.monotonic()
 
     def opened() -> bool:
         nonlocal problem
-        if time.monotonic() - asked > _OPEN and wanted not in listening():
-            raise nobody()
         try:
             with socket.create_connection((host, port), _CONNECT) as connection:
                 if not node.engine.reaches_nodes:
                     _refuse_closed(connection)
         except OSError as error:
             problem = str(error)
-            return False
-        return True
-
-    def listening() -> set[int]:
-        return {
-            port
-            for ports in _listening(api, nodes, namespace, manifests).values()
-            for port in ports
-        }
+        else:
+            return True
+        if time.monotonic() - begin > _OPEN:
+            pods = select(api, namespace, selector)
+            listening = {_title(pod): _ports(nodes, pod) for pod in pods}
+            if not any(wanted in ports for ports in listening.values()):
+                raise nobody(pods, listening)
+        return False
 
     def state() -> str:
         if "timed out" in problem or "unreachable" in problem:
@@ -133,14 +131,22 @@ def connect(
                 f"the node's address {host} cannot be reached from here ({problem}):"
                 " try --kind-coverage-address=host"
             )
-        return problem
+        proxies = select(api, "kube-system", {"k8s-app": "kube-proxy"})
+        told = [line for pod in proxies for line in _proxy_state(api, pod)]
+        return "\n".join([f"{problem}, although the service listens on {wanted}", *told])
 
-    def nobody() -> DeployError:
-        found = _listening(api, nodes, namespace, manifests)
+    def nobody(pods: list[Object], listening: dict[str, list[int]]) -> DeployError:
         lines = [
             f"{where} listens on " + (", ".join(map(str, ports)) or "no TCP port")
-            for where, ports in found.items()
+            for where, ports in listening.items()
         ]
+        broken = [line for pod in pods for line in describe(api, pod)]
+        if broken:
+            return DeployError(
+                f"service {spec.title}: it was ready, and is not any more",
+                cause="\n".join(broken),
+                remedy="the log above is the service's own",
+            )
         return DeployError(
             f"service {spec.title}: nobody listens on its port {target}",
             cause="\n".join(lines),
@@ -159,6 +165,15 @@ def connect(
         error=DeployError,
     )
     return GoService(spec.title, namespace, host, port)
+
+
+def _proxy_state(api: Api, pod: Object) -> list[str]:
+    """What becomes of a kube-proxy: it opens the node ports."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    log = api.logs(metadata["namespace"], metadata["name"], "kube-proxy", lines=5)
+    restarts = sum(item.get("restartCount", 0) for item in status.get("containerStatuses") or [])
+    lines = [f"{metadata['name']}: {status.get('phase')}, {restarts} restarts"]
+    return lines + [f"log: {line}" for line in log.splitlines()]
 
 
 def _refuse_closed(connection: socket.socket) -> None:
@@ -226,30 +241,21 @@ def _number(manifests: Manifests, target: Any) -> int:
     return 0
 
 
-def _listening(
-    api: Api, nodes: list[Node], namespace: str, manifests: Manifests
-) -> dict[str, list[int]]:
-    """On which ports each of the service's containers listens, read off the nodes."""
-    found = {}
-    names = {container["name"] for _, _, container in manifests.containers()}
-    for pod in api.list("v1", "Pod", namespace):
-        for status in (pod.get("status") or {}).get("containerStatuses") or []:
-            identity = (status.get("containerID") or "").partition("://")[2]
-            if status["name"] in names and identity:
-                where = f"pod {pod['metadata']['name']}, container {status['name']}"
-                found[where] = _ports(nodes, identity)
-    return found
+def _title(pod: Object) -> str:
+    return f"pod {pod['metadata']['name']}"
 
 
-def _ports(nodes: list[Node], container: str) -> list[int]:
+def _ports(nodes: list[Node], pod: Object) -> list[int]:
+    """The TCP ports on which any container of a pod listens: they share their network."""
     script = (
         "pid=$(ctr -n k8s.io tasks ls | awk -v id=\"$1\" '$1 == id {print $2}');"
         ' [ -n "$pid" ] && cat "/proc/$pid/net/tcp" "/proc/$pid/net/tcp6"'
     )
-    for node in nodes:
-        with contextlib.suppress(CommandError):
-            table = node.script(script, container).text
-            return listening_ports(table)
+    for status in (pod.get("status") or {}).get("containerStatuses") or []:
+        container = (status.get("containerID") or "").partition("://")[2]
+        for node in nodes if container else []:
+            with contextlib.suppress(CommandError):
+                return listening_ports(node.script(script, container).text)
     return []
 
 

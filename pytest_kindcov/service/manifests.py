@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pytest_kindcov._run import run
+from pytest_kindcov.cluster.api import title
 from pytest_kindcov.errors import CommandError, KindCovError, ManifestError
 from pytest_kindcov.service.image import NONROOT, full_name
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _SUFFIXES = (".yaml", ".yml", ".json")
 _KUSTOMIZATION = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _RENDER = 60.0
+_OTHER_PROGRAMS = frozenset({"sh", "bash", "ash", "dash", "busybox", "env", "tini", "dumb-init"})
 _TEMPLATED = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job")
 
 
@@ -41,9 +43,24 @@ class Manifests:
                     yield obj, template, container
 
     def program_paths(self) -> list[str]:
-        """Absolute paths at which the containers' `command:` expects the program."""
-        commands = [container.get("command") or [""] for _, _, container in self.containers()]
-        return sorted({c[0] for c in commands if isinstance(c[0], str) and c[0].startswith("/")})
+        """Absolute paths at which the containers' `command:` expects the program.
+
+        Raises:
+            ManifestError: a command starts with another program, which an empty image has not.
+
+        """
+        paths = set()
+        for obj, _, container in self.containers():
+            first = str((container.get("command") or [""])[0])
+            if first.rpartition("/")[2] in _OTHER_PROGRAMS:
+                raise ManifestError(
+                    f"{title(obj)}, container {container['name']}: its command starts with {first}",
+                    cause="an image that is built from a package holds its program alone",
+                    remedy="let the command be the program itself, or use dockerfile=",
+                )
+            if first.startswith("/"):
+                paths.add(first)
+        return sorted(paths)
 
     def needs_nonroot(self) -> bool:
         """Whether a pod demands a user other than root without naming one."""

@@ -17,6 +17,8 @@ WEB = """package main
 import (
 	"net/http"
 	"os"
+	"os/signal"
+	"syscall"
 )
 
 func main() {
@@ -25,7 +27,10 @@ func main() {
 		println("cannot open the database")
 		os.Exit(3)
 	}
-	panic(http.ListenAndServe(":8080", nil))
+	go http.ListenAndServe(":8080", nil)
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	<-stop
 }
 """
 BROKEN = "package main\n\nfunc main() {\n\tvar unused int\n\tmissing()\n}\n"
@@ -95,7 +100,7 @@ def test_bad_input(runner: Runner, tmp_path: Path) -> None:
         "cannot apply Pod schema",
         "service port: nobody listens on its port 9999",
         "listens on 8080",
-        "service shell: pod shell, container web cannot run: StartError",
+        "Pod shell, container web: its command starts with /bin/sh",
         "cannot open the database",
     ):
         assert expected in run.output, expected

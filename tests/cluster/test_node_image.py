@@ -15,7 +15,8 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from functools import partial
+from pathlib import Path
 
 NODE_KUBECTL = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"]
 
@@ -213,13 +214,17 @@ def test_stop_is_clean_and_start_brings_back_api_pods_and_data(
         single.cli("rm", "-f", squatter)
 
 
+def pod_ready(cluster: Cluster, name: str) -> bool:
+    return condition(cluster.get("pod", name), "Ready")
+
+
 def test_pods_reach_services_on_the_other_node(pair: Cluster) -> None:
     pair.wait_ready(2)
     worker = f"{pair.name}-worker"
     probe(pair, 1, pair.control)
     probe(pair, 2, worker)
     for n in (1, 2):
-        eventually(lambda n=n: condition(pair.get("pod", f"probe-{n}"), "Ready"), 60)
+        eventually(partial(pod_ready, pair, f"probe-{n}"), 60)
     eventually(lambda: asks(pair, pair.control, "probe-2"), 20)
     eventually(lambda: asks(pair, worker, "probe-1"), 20)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from pytest_kindcov import GoService
 
 MUG = {"sku": "mug", "quantity": 2}
