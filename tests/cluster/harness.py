@@ -89,6 +89,7 @@ class Runner:
         return [
             *(name for name in containers.split() if name.startswith("kindcov-")),
             *(f"volume {name}" for name in volumes.split()),
-            *(str(path) for path in self.tmp.iterdir()),
+            # xdist's workers make a directory for pytest's own tmp_path here.
+            *(str(path) for path in self.tmp.iterdir() if not path.name.startswith("pytest-of-")),
             *(line for line in processes.splitlines() if "create cluster --name kindcov-" in line),
         ]

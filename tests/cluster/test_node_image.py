@@ -9,14 +9,14 @@ import subprocess
 import time
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from functools import partial
-from pathlib import Path
+    from pathlib import Path
 
 NODE_KUBECTL = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf"]
 
