@@ -78,10 +78,10 @@ def node_image(engine: TestEngine) -> str:
     if _has(engine, reference):
         return reference
     if engine.name == "docker" and shutil.which("podman"):
-        save = subprocess.Popen(["podman", "save", reference], stdout=subprocess.PIPE)
         load = [engine.cli, "load"]
-        subprocess.run(load, stdin=save.stdout, env=engine.env, timeout=300, check=True)
-        assert save.wait(60) == 0
+        with subprocess.Popen(["podman", "save", reference], stdout=subprocess.PIPE) as save:
+            subprocess.run(load, stdin=save.stdout, env=engine.env, timeout=300, check=True)
+        assert save.returncode == 0
         return reference
     pytest.skip(f"no node image {reference}: run script/test")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -195,12 +196,7 @@ def test_stop_is_clean_and_start_brings_back_api_pods_and_data(
     single.cli("stop", "-t", "60", single.control)
     assert time.monotonic() - begin < 10, "engines kill after 10 s"
 
-    squatter = f"{single.name}-squatter"
-    single.cli(
-        "run", "-d", "--name", squatter, "--net", "kind", "--ip", address,
-        "--entrypoint", "sleep", node_image, "600",
-    )  # fmt: skip
-    try:
+    with taken(single, address, node_image):
         single.cli("start", single.control)
         eventually(
             lambda: single.node(single.control, "cat", "/kind/old-ipv4").strip() != address, 30
@@ -210,45 +206,65 @@ def test_stop_is_clean_and_start_brings_back_api_pods_and_data(
         internal = single.get("node", single.control)["status"]["addresses"]
         assert address not in [a["address"] for a in internal]
         assert "Corefile" in single.get("configmap", "probe")["data"]
+
+
+@contextlib.contextmanager
+def taken(cluster: Cluster, address: str, node_image: str) -> Iterator[None]:
+    """Other containers take an address; docker gives the lowest free one, none on demand."""
+    names = [f"{cluster.name}-squatter-{number}" for number in range(8)]
+    run = ["run", "-d", "--net", "kind", "--entrypoint", "sleep"]
+    try:
+        for name in names:
+            cluster.cli(*run, "--name", name, node_image, "600")
+            details = json.loads(cluster.cli("inspect", name))[0]
+            if details["NetworkSettings"]["Networks"]["kind"]["IPAddress"] == address:
+                break
+            if cluster.engine.name == "podman":  # it counts upwards, but gives what is asked for
+                cluster.cli("rm", "-f", "-t", "0", name)
+                cluster.cli(*run, "--name", name, "--ip", address, node_image, "600")
+                break
+        else:
+            pytest.fail(f"no container got the address {address}")
+        yield
     finally:
-        single.cli("rm", "-f", squatter)
+        for name in names:
+            with contextlib.suppress(RuntimeError):
+                cluster.cli("rm", "-f", name)
 
 
 def pod_ready(cluster: Cluster, name: str) -> bool:
     return condition(cluster.get("pod", name), "Ready")
 
 
-def test_pods_reach_services_on_the_other_node(pair: Cluster) -> None:
+@pytest.fixture(scope="module")
+def probed(pair: Cluster) -> Cluster:
+    """Two nodes, each with a pod behind a Service."""
     pair.wait_ready(2)
-    worker = f"{pair.name}-worker"
     probe(pair, 1, pair.control)
-    probe(pair, 2, worker)
+    probe(pair, 2, f"{pair.name}-worker")
     for n in (1, 2):
         eventually(partial(pod_ready, pair, f"probe-{n}"), 60)
-    eventually(lambda: asks(pair, pair.control, "probe-2"), 20)
-    eventually(lambda: asks(pair, worker, "probe-1"), 20)
+    return pair
 
 
-def test_a_worker_comes_back_and_routes_follow_it(pair: Cluster, node_image: str) -> None:
-    worker = f"{pair.name}-worker"
-    address = pair.node(worker, "cat", "/kind/old-ipv4").strip()
-    pair.cli("stop", "-t", "60", worker)
-    squatter = f"{pair.name}-squatter"
-    pair.cli(
-        "run", "-d", "--name", squatter, "--net", "kind", "--ip", address,
-        "--entrypoint", "sleep", node_image, "600",
-    )  # fmt: skip
-    try:
-        pair.cli("start", worker)
+def test_pods_reach_services_on_the_other_node(probed: Cluster) -> None:
+    eventually(lambda: asks(probed, probed.control, "probe-2"), 20)
+    eventually(lambda: asks(probed, f"{probed.name}-worker", "probe-1"), 20)
+
+
+def test_a_worker_comes_back_and_routes_follow_it(probed: Cluster, node_image: str) -> None:
+    worker = f"{probed.name}-worker"
+    address = probed.node(worker, "cat", "/kind/old-ipv4").strip()
+    probed.cli("stop", "-t", "60", worker)
+    with taken(probed, address, node_image):
+        probed.cli("start", worker)
 
         def moved() -> bool:
-            addresses = [a["address"] for a in pair.get("node", worker)["status"]["addresses"]]
-            return address not in addresses and asks(pair, pair.control, "probe-2")
+            addresses = [a["address"] for a in probed.get("node", worker)["status"]["addresses"]]
+            return address not in addresses and asks(probed, probed.control, "probe-2")
 
         eventually(moved, 90)
-        eventually(lambda: asks(pair, worker, "probe-1"), 30)
-    finally:
-        pair.cli("rm", "-f", squatter)
+        eventually(lambda: asks(probed, worker, "probe-1"), 30)
 
 
 def test_usual_kind_configurations_are_accepted(
