@@ -33,6 +33,7 @@ def test_example(runner: Runner, orders: Path) -> None:
     assert not Path(runner.env["KUBECONFIG"]).exists()
     assert run.total() == go_total(orders)
     assert "100.0%" not in run.total()
+    assert summary_block(run.output) == readme_block()
     # Equal under all engines: what the tests run does not depend on where they run.
     TOTALS[runner.engine.name] = run.total()
     assert len(set(TOTALS.values())) == 1, TOTALS
@@ -98,11 +99,71 @@ def test_interrupt_leaves_nothing(runner: Runner, orders: Path, when: str) -> No
         assert "TOTAL" in log.read_text()
 
 
+DAEMONSET = """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: orders}
+spec:
+  selector: {matchLabels: {app: orders}}
+  template:
+    metadata: {labels: {app: orders}}
+    spec:
+      tolerations: [{operator: Exists}]
+      containers:
+        - name: orders
+          image: orders  # :latest, which implies imagePullPolicy Always
+          command: [/srv/orders]
+          env: [{name: GOCOVERDIR, value: /tmp/own}]
+          volumeMounts: [{name: own, mountPath: /tmp/own}]
+      volumes: [{name: own, emptyDir: {}}]
+"""
+TWO_NODES = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n"
+CONFTEST = """
+from pytest_kindcov import go_service
+orders = go_service("./cmd/orders", manifests="daemonset.yaml", port=8080, namespace="shop")
+"""
+
+
+@ONE_ENGINE
+def test_all_nodes_are_harvested(runner: Runner, orders: Path) -> None:
+    """Two nodes, a pod with a GOCOVERDIR of its own on each, reached by a published port."""
+    (orders / "daemonset.yaml").write_text(DAEMONSET)
+    (orders / "conftest.py").write_text(CONFTEST)
+    (orders / "kind.yaml").write_text(TWO_NODES + "- role: control-plane\n- role: worker\n")
+    run = runner(
+        orders,
+        "--kind-coverage",
+        "--kind-coverage-kind-config=kind.yaml",
+        "--kind-coverage-address=host",
+    )
+    assert run.code in (0, 1)  # orders live in memory: with two pods a test may miss its order
+    assert "2 containers, 4 files, 2 nodes" in run.output
+    counters = list((orders / ".kindcov/covdata").glob("covcounters.*"))
+    assert len(counters) == 2
+    assert run.total() == go_total(orders)
+    assert runner.left_behind() == []
+
+
 def _wait_for(log: Path, text: str, timeout: float = 180) -> None:
     deadline = time.monotonic() + timeout
     while text not in log.read_text():
         assert time.monotonic() < deadline, f"never said {text}"
         time.sleep(0.1)
+
+
+def summary_block(output: str) -> list[str]:
+    """The lines of the summary, without what differs from run to run."""
+    lines = output.splitlines()
+    begin = next(number for number, line in enumerate(lines) if "= kind coverage =" in line)
+    end = next(number for number, line in enumerate(lines) if line.startswith("wrote "))
+    block = [line.rstrip() for line in lines[begin : end + 1]]
+    return [re.sub(r"cluster kindcov-\S+ \(\w+\)", "cluster", line) for line in block if line]
+
+
+def readme_block() -> list[str]:
+    """What the README shows."""
+    text = (ROOT / "README.md").read_text()
+    return summary_block(text.partition("<!-- summary -->")[2])
 
 
 def go(*args: str, cwd: Path) -> str:
