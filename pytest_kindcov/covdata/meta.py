@@ -41,7 +41,6 @@ _BATCH = 64 << 10
 class _Blob:
     """A package's part of the file, before its functions are read."""
 
-    start: int
     end: int
     package: Package
     strings: list[str]
@@ -86,7 +85,7 @@ def _blobs(data: bytes, count: int) -> list[tuple[int, int]]:
     starts, sizes = table[:count], table[count:]
     if count and (starts.max() > len(data) or sizes.max() > len(data)):
         raise CoverageDataError("a package lies outside the file")
-    if int(sizes.sum()) > len(data):  # would be read again and again
+    if (starts[:-1] + sizes[:-1] > starts[1:]).any():  # they would be read again and again
         raise CoverageDataError("packages overlap")
     return list(zip(starts.tolist(), sizes.tolist(), strict=True))
 
@@ -104,12 +103,12 @@ def _blob(data: bytes, start: int, size: int) -> _Blob:
     strings, body = uleb.read_strings(data, body, start + size)
     if max(name, path, module) >= len(strings):
         raise CoverageDataError("a package's name is not in its string table")
-    if functions and not body <= start + int(offsets.min()) <= start + int(offsets.max()):
+    if functions and not body <= start + int(offsets[0]) <= start + int(offsets[-1]) < start + size:
         raise CoverageDataError("a function lies outside its package")
-    if functions and int(offsets.max()) >= size:
-        raise CoverageDataError("a function lies outside its package")
+    if (offsets[:-1] >= offsets[1:]).any():
+        raise CoverageDataError("functions overlap")
     package = Package(strings[path], strings[name], strings[module], digest)
-    return _Blob(start, start + size, package, strings, offsets + start)
+    return _Blob(start + size, package, strings, offsets + start)
 
 
 def _meta(
@@ -121,11 +120,7 @@ def _meta(
         strings += blob.strings
         package_strings.append(len(strings))
         package_functions.append(package_functions[-1] + len(blob.functions))
-    parts: list[_Functions] = []
-    room = len(data)
-    for batch in _batches(blobs):
-        parts.append(_functions(data, batch, room))
-        room -= 5 * len(parts[-1].units)
+    parts = list(_functions(data, blobs))
     function_units = np.zeros(package_functions[-1] + 1, np.int32)
     np.cumsum(_join([part.sizes for part in parts]), out=function_units[1:])
     # From an index into the package's string table to one into all strings.
@@ -150,18 +145,6 @@ def _join(parts: list[Words]) -> npt.NDArray[np.int32]:
     return np.concatenate([np.empty(0, np.uint32), *parts]).astype(np.int32)
 
 
-def _batches(blobs: list[_Blob]) -> Iterator[list[_Blob]]:
-    """Packages that stand one behind the other in the file, `_BATCH` bytes at a time."""
-    batch: list[_Blob] = []
-    for blob in blobs:
-        if batch and (blob.start != batch[-1].end or blob.end - batch[0].start > _BATCH):
-            yield batch
-            batch = []
-        batch.append(blob)
-    if batch:
-        yield batch
-
-
 @dataclass
 class _Functions:
     """F functions as they are in the file, and their units."""
@@ -173,52 +156,59 @@ class _Functions:
     units: Words
 
 
-def _functions(data: bytes, batch: list[_Blob], room: int) -> _Functions:
-    """Functions of adjoining packages, all their numbers decoded at once.
+def _functions(data: bytes, blobs: list[_Blob]) -> Iterator[_Functions]:
+    """All functions, some at a time; they stand in the file one behind the other."""
+    none = np.empty(0, np.int64)
+    counts = [len(blob.functions) for blob in blobs]
+    begin = np.concatenate([none, *(blob.functions for blob in blobs)])
+    strings = np.repeat(np.array([len(blob.strings) for blob in blobs], np.int64), counts)
+    end = np.repeat(np.array([blob.end for blob in blobs], np.int64), counts)
+    end[:-1] = np.minimum(end[:-1], begin[1:])
+    first = 0
+    while first < len(begin):
+        last = max(first + 1, int(np.searchsorted(begin, begin[first] + _BATCH)))
+        here = slice(first, last)
+        yield _batch(data, begin[here], end[here], strings[here])
+        first = last
+
+
+def _batch(data: bytes, begin: Index, end: Index, strings: Index) -> _Functions:
+    """Functions, all their numbers decoded at once.
 
     Args:
         data: the file.
-        batch: the packages.
-        room: bytes of the file that no unit has been read from.
+        begin: int64[F], where each begins, ascending.
+        end: int64[F], behind which byte each must have ended.
+        strings: int64[F], size of the string table that it refers to.
 
     """
-    begin = batch[0].start
-    view = np.frombuffer(data, np.uint8, batch[-1].end - begin, begin)
-    offsets = np.concatenate([blob.functions for blob in batch]) - begin
-    if not offsets.size:
-        none = np.empty(0, np.uint32)
-        return _Functions(none, none, none, none, none.reshape(0, 5))
-    counts = [len(blob.functions) for blob in batch]
-    end = uleb.ends(view)
-    start = np.empty_like(end)
+    origin = int(begin[0])
+    view = np.frombuffer(data, np.uint8, int(end[-1]) - origin, origin)
+    stop = uleb.ends(view)
+    start = np.empty_like(stop)
     start[:1] = 0
-    start[1:] = end[:-1] + 1
-    # Names before a function may end in a byte with the high bit; the number begins at the offset.
-    head = np.searchsorted(end, offsets)
-    if head.max() >= len(end):
+    start[1:] = stop[:-1] + 1
+    # A name before a function may end in a byte with the high bit: a number begins at the offset.
+    head = np.searchsorted(stop, begin - origin)
+    if head[-1] >= len(stop):
         raise CoverageDataError("a function has no end")
-    start[head] = offsets
-    sizes = uleb.values(view, start[head], end[head]).astype(np.int64)
-    total = int(sizes.sum())
-    if total * 5 > room:
-        raise CoverageDataError("functions overlap, or have more units than fit into the file")
+    start[head] = begin - origin
+    sizes = uleb.values(view, start[head], stop[head]).astype(np.int64)
     literal = head + 3 + 5 * sizes
-    limit = np.repeat([blob.end - begin for blob in batch], counts)
-    if literal.max() >= len(end) or (end[literal] >= limit).any():
-        raise CoverageDataError("a function lies outside its package")
-    names = uleb.values(view, start[head + 1], end[head + 1])
-    files = uleb.values(view, start[head + 2], end[head + 2])
-    strings = np.repeat([len(blob.strings) for blob in batch], counts)
+    if literal.max() >= len(stop) or (stop[literal] >= end - origin).any():
+        raise CoverageDataError("a function has more units than room")
+    names = uleb.values(view, start[head + 1], stop[head + 1])
+    files = uleb.values(view, start[head + 2], stop[head + 2])
     if (names >= strings).any() or (files >= strings).any():
         raise CoverageDataError("a function's name is not in its string table")
     index = np.repeat(head + 3 - 5 * (np.cumsum(sizes) - sizes), 5 * sizes)
-    index += np.arange(5 * total)
+    index += np.arange(len(index))
     return _Functions(
         sizes=sizes.astype(np.uint32),
         names=names,
         files=files,
-        literals=uleb.values(view, start[literal], end[literal]),
-        units=uleb.values(view, start[index], end[index]).reshape(-1, 5),
+        literals=uleb.values(view, start[literal], stop[literal]),
+        units=uleb.values(view, start[index], stop[index]).reshape(-1, 5),
     )
 
 
@@ -248,24 +238,33 @@ def _write_package(meta: Meta, number: int) -> bytes:
     shift, end = meta.package_strings[number : number + 2].tolist()
     table = meta.strings[shift:end]
     strings = uleb.write_strings(table)
-    functions = []
-    for function in range(*meta.package_functions[number : number + 2].tolist()):
-        first, last = meta.function_units[function : function + 2].tolist()
-        name, file = meta.function_name[function], meta.function_file[function]
-        head = [last - first, name - shift, file - shift]
-        literal = [int(meta.function_literal[function])]
-        numbers = np.concatenate([head, meta.units[first:last].ravel(), literal])
-        functions.append(uleb.encode(numbers.astype(np.uint32)))
-    sizes = np.array([len(function) for function in functions], np.int64)
-    start = _PACKAGE.size + 4 * len(functions) + len(strings)
+    functions = slice(*meta.package_functions[number : number + 2].tolist())
+    units = meta.function_units[functions.start : functions.stop + 1].astype(np.int64)
+    counts = np.diff(units)
+    # Each function: its units, name and file; five numbers for each unit; whether it is a literal.
+    width = 4 + 5 * counts
+    head = np.cumsum(width) - width
+    numbers = np.empty(int(width.sum()), np.uint32)
+    body = np.ones(len(numbers), bool)
+    for column, value in (
+        (head, counts),
+        (head + 1, meta.function_name[functions] - shift),
+        (head + 2, meta.function_file[functions] - shift),
+        (head + width - 1, meta.function_literal[functions]),
+    ):
+        numbers[column] = value
+        body[column] = False
+    numbers[body] = meta.units[units[0] : units[-1]].ravel()
+    start = _PACKAGE.size + 4 * len(counts) + len(strings)
+    place = np.concatenate([[0], np.cumsum(uleb.sizes(numbers))]) + start
     header = _PACKAGE.pack(
-        start + int(sizes.sum()),
+        int(place[-1]),
         table.index(package.name),
         table.index(package.path),
         table.index(package.module),
         package.hash,
         len(table),
-        len(functions),
+        len(counts),
     )
-    offsets = (np.cumsum(sizes) - sizes + start).astype("<u4").tobytes()
-    return b"".join([header, offsets, strings, *functions])
+    offsets = place[head].astype("<u4").tobytes()
+    return b"".join([header, offsets, strings, uleb.encode(numbers)])

@@ -123,6 +123,14 @@ def values(data: Bytes, start: Index, end: Index) -> Words:
     return out
 
 
+def sizes(numbers: Words) -> Index:
+    """How many bytes each number takes: int64[K]."""
+    size = np.ones(numbers.shape, dtype=np.int64)
+    for bits in (7, 14, 21, 28):
+        size += numbers >= np.uint32(1 << bits)
+    return size
+
+
 def encode(numbers: Words) -> bytes:
     """All numbers of an array, one after the other.
 
@@ -130,12 +138,9 @@ def encode(numbers: Words) -> bytes:
         numbers: uint32[K].
 
     """
-    numbers = np.ascontiguousarray(numbers, dtype=np.uint32)
     if not numbers.size:
         return b""
-    size = np.ones(numbers.size, dtype=np.int64)
-    for bits in (7, 14, 21, 28):
-        size += numbers >= np.uint32(1 << bits)
+    size = sizes(numbers)
     start = np.cumsum(size) - size
     out = np.empty(int(size.sum()), dtype=np.uint8)
     for step in range(int(size.max())):
