@@ -167,7 +167,7 @@ def read(data: bytes, meta: Meta, layout: Layout | None = None) -> list[Segment]
 
 def _arguments(data: bytes, at: int, middle: int, end: int) -> dict[str, str]:
     """What the runtime noted of the process: pairs of strings."""
-    if middle == at or middle == end:
+    if middle in (at, end):
         return {}
     strings, _ = uleb.read_strings(data, at, middle)
     count, at = uleb.read(data, middle)

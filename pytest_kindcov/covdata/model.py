@@ -128,7 +128,7 @@ class Meta:
 
 def covered(counters: Counters) -> Bools:
     """bool[U], which units ran. Compares with 0: a counter that wrapped is not less than 1."""
-    return counters != 0
+    return np.not_equal(counters, 0)
 
 
 def merge(mode: Mode, vectors: Iterable[Counters]) -> Counters:

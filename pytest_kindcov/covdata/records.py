@@ -156,7 +156,7 @@ def walk(numbers: Words, at: int, records: int) -> tuple[Index, int]:
         CoverageDataError: the numbers end before.
 
     """
-    words = memoryview(numbers)
+    words = memoryview(numbers.data)
     found = []
     try:
         for _ in range(records):

@@ -94,6 +94,10 @@ class Total:
         except CoverageDataError as error:
             self.bad[name] = error.what
 
+    def finish(self) -> None:
+        """Work on what is held back; `bad` and `files` are complete then."""
+        self._flush()
+
     def counters(self) -> Counters:
         """All that was added so far: uint32[U], as `model.merge` of all files."""
         self._flush()
