@@ -98,12 +98,18 @@ class Layout:
         """An empty row: uint64[S]."""
         return np.zeros(self.size, np.uint64)
 
-    def add(self, row: npt.NDArray[np.uint64], numbers: Words, place: Index, whose: Index) -> None:
+    def add(
+        self,
+        row: npt.NDArray[np.uint64],
+        numbers: npt.NDArray[np.unsignedinteger],
+        place: Index,
+        whose: Index,
+    ) -> None:
         """Add records to a row.
 
         Args:
             row: uint64[S], changed.
-            numbers: uint32[N], where the records stand one behind the other, and nothing else.
+            numbers: uint32[N] or uint64[N], where the records stand one behind the other, and nothing else.
             place: int64[R], where each begins, ascending from 0.
             whose: int64[R], index of its function.
 
@@ -116,7 +122,7 @@ class Layout:
         # From the last word of a record to the first of the next.
         target[place[1:]] = begin[1:] - (begin[:-1] + self.width[whose[:-1]] - 1)
         np.cumsum(target, out=target)
-        np.add.at(row, target, numbers.astype(np.uint64))
+        np.add.at(row, target, numbers.astype(np.uint64, copy=False))
 
     def records(self, counters: Counters) -> tuple[int, Words]:
         """What ran, as records: how many, and uint32[N] of them one behind the other.

@@ -123,6 +123,42 @@ def values(data: Bytes, start: Index, end: Index) -> Words:
     return out
 
 
+def decode(data: Bytes, edges: Index) -> tuple[Words, Index]:
+    """All numbers that stand one behind the other.
+
+    Args:
+        data: uint8[N]; the last byte ends a number.
+        edges: int64[E], positions at which numbers begin, or N.
+
+    Returns:
+        uint32[K], the numbers modulo 2^32; int64[E], how many of them are before each edge.
+
+    """
+    more = data > 0x7F
+    out = data[~more].astype(np.uint32)
+    # Of what the runtime writes one byte in ten is not the last of its number: only the numbers
+    # that have such bytes are put together.
+    at = np.flatnonzero(more)
+    if at.size:
+        first = np.empty(len(at), bool)
+        first[0] = True
+        np.not_equal(at[1:] - at[:-1], 1, out=first[1:])
+        run = np.flatnonzero(first)
+        start, length = at[run], np.diff(run, append=len(at))
+        # As many numbers end before a byte as there are bytes before it that end one.
+        place = start - run
+        value = (data[start] & 0x7F).astype(np.uint32)
+        longer = np.arange(len(start))
+        for step in range(1, 5):
+            longer = longer[length[longer] >= step]
+            if not longer.size:
+                break
+            byte = (data[start[longer] + step] & 0x7F).astype(np.uint32)
+            value[longer] |= byte << np.uint32(7 * step)
+        out[place] = value
+    return out, edges - np.searchsorted(at, edges)
+
+
 def sizes(numbers: Words) -> Index:
     """How many bytes each number takes: int64[K]."""
     size = np.ones(numbers.shape, dtype=np.int64)
