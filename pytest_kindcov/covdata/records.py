@@ -45,7 +45,7 @@ class Layout:
         self.units: Index = np.repeat(HEAD * (np.arange(meta.functions) + 1), sizes)
         self.units += np.arange(len(self.units))
         self._first = meta.package_functions[:-1].astype(np.int64)
-        self._count = np.diff(meta.package_functions).astype(np.int64)
+        self._package = meta.function_package.astype(np.int64)
 
     def functions_at(self, numbers: Words, place: Index) -> Index:
         """Whose records these are: int64[R], indexes of functions.
@@ -83,16 +83,17 @@ class Layout:
             int64[R], index of the function; bool[R], whether there is one, of that size.
 
         """
-        if not len(self._count):
-            return np.zeros(len(size), np.int64), np.zeros(len(size), bool)
-        known = (package >= 0) & (package < len(self._count))
-        package = np.where(known, package, 0)
-        known &= function < self._count[package]
-        index = np.where(known, self._first[package] + function, 0)
         if not self.functions:
-            return index, np.zeros(len(size), bool)
-        known &= size.astype(np.int64) + HEAD == self.width[index]
-        return index, known
+            return np.zeros(len(size), np.int64), np.zeros(len(size), bool)
+        # Out of range is clipped first and found unequal then: a function beyond its package's
+        # last is one of another package.
+        index = self._first.take(package, mode="clip")
+        index += function
+        np.minimum(index, self.functions - 1, out=index)
+        good = self._package[index] == package
+        good &= self._first.take(package, mode="clip") + function == index
+        good &= self.width[index] == size + np.int64(HEAD)
+        return index, good
 
     def row(self) -> npt.NDArray[np.uint64]:
         """An empty row: uint64[S]."""
@@ -109,20 +110,23 @@ class Layout:
 
         Args:
             row: uint64[S], changed.
-            numbers: uint32[N] or uint64[N], where the records stand one behind the other, and nothing else.
+            numbers: uint32[N] or uint64[N], the records one behind the other, and nothing else.
             place: int64[R], where each begins, ascending from 0.
             whose: int64[R], index of its function.
 
         """
         if not len(place):
             return
-        target = np.ones(len(numbers), np.int64)
-        begin = self.start[whose]
-        target[0] = begin[0]
-        # From the last word of a record to the first of the next.
-        target[place[1:]] = begin[1:] - (begin[:-1] + self.width[whose[:-1]] - 1)
-        np.cumsum(target, out=target)
-        np.add.at(row, target, numbers.astype(np.uint64, copy=False))
+        # Where a word goes: as far from its record's begin as it is in the numbers.
+        target = np.repeat(self.start[whose] - place, self.width[whose])
+        target += np.arange(len(numbers))
+        if numbers.dtype == np.uint32 and int(numbers.sum(dtype=np.uint64)) <= int(FULL):
+            # No sum can be more than that of all: half the memory to move.
+            part = np.zeros(self.size, np.uint32)
+            np.add.at(part, target, numbers)
+            row += part
+        else:
+            np.add.at(row, target, numbers.astype(np.uint64, copy=False))
 
     def records(self, counters: Counters) -> tuple[int, Words]:
         """What ran, as records: how many, and uint32[N] of them one behind the other.
