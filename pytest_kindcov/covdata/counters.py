@@ -126,6 +126,8 @@ def preamble(data: bytes, at: int, functions: int) -> tuple[int, int, int]:
         body += -body % 4
     if body > len(data) - FOOTER_SIZE:
         raise CoverageDataError("truncated: strings and arguments do not fit")
+    if data[body - 1] > 0x7F:
+        raise CoverageDataError("arguments run into the records")
     return records, middle, body
 
 
@@ -166,21 +168,21 @@ def read(data: bytes, meta: Meta, layout: Layout | None = None) -> list[Segment]
 
 
 def _arguments(data: bytes, at: int, middle: int, end: int) -> dict[str, str]:
-    """What the runtime noted of the process: pairs of strings."""
-    if middle in (at, end):
-        return {}
-    strings, _ = uleb.read_strings(data, at, middle)
-    count, at = uleb.read(data, middle)
-    if count > end - middle:
-        raise CoverageDataError(f"{count} arguments do not fit")
+    """What the runtime noted of the process: pairs of strings.
+
+    Nothing if that is damaged: no counter depends on it.
+    """
     arguments = {}
-    for _ in range(count):
-        key, at = uleb.read(data, at)
-        value, at = uleb.read(data, at)
-        if at > end or max(key, value) >= len(strings):
-            raise CoverageDataError("an argument is not in the string table")
-        arguments[strings[key]] = strings[value]
-    return arguments
+    try:
+        strings, _ = uleb.read_strings(data, at, middle)
+        count, at = uleb.read(data, middle)
+        for _ in range(min(count, end - middle)):
+            key, at = uleb.read(data, at)
+            value, at = uleb.read(data, at)
+            arguments[strings[key]] = strings[value]
+    except (CoverageDataError, IndexError):
+        return {}
+    return arguments if at <= end else {}
 
 
 class _Uleb:
@@ -191,12 +193,9 @@ class _Uleb:
         self._stop = uleb.ends(view)
         start = np.concatenate([np.zeros(1, np.int64), self._stop[:-1] + 1])[: len(self._stop)]
         self._numbers = uleb.values(view, start, self._stop)
-        self._data = data
 
     def at(self, byte: int) -> tuple[Words, int]:
         """All numbers, and which begins at a byte."""
-        if self._data[byte - 1] > 0x7F:
-            raise CoverageDataError("arguments run into the records")
         return self._numbers, int(np.searchsorted(self._stop, byte))
 
     def byte(self, body: int, count: int) -> int:

@@ -44,6 +44,7 @@ class Layout:
         # Of the row, the words that are counters: int64[U].
         self.units: Index = np.repeat(HEAD * (np.arange(meta.functions) + 1), sizes)
         self.units += np.arange(len(self.units))
+        self._steps: Index = np.arange(0)
         self._first = meta.package_functions[:-1].astype(np.int64)
         self._package = meta.function_package.astype(np.int64)
 
@@ -119,7 +120,9 @@ class Layout:
             return
         # Where a word goes: as far from its record's begin as it is in the numbers.
         target = np.repeat(self.start[whose] - place, self.width[whose])
-        target += np.arange(len(numbers))
+        if len(numbers) > len(self._steps):
+            self._steps = np.arange(len(numbers))
+        target += self._steps[: len(numbers)]
         if numbers.dtype == np.uint32 and int(numbers.sum(dtype=np.uint64)) <= int(FULL):
             # No sum can be more than that of all: half the memory to move.
             part = np.zeros(self.size, np.uint32)

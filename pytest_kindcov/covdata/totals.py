@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 # Bytes of files that are held and followed together: a number of them takes four bytes, and the
 # more files walk in step, the less a step costs for each.
 _BATCH = 16 << 20
-# Bytes that are decoded or added at once: their temporaries stay in the cache.
-_CHUNK = 1 << 20
+# Bytes that are decoded, and numbers that are added at once: their temporaries stay in the cache,
+# and are small enough to be taken from memory that was used before. Eight times as many cost 10 %.
+_CHUNK = 1 << 18
 # From so many files on, walking in step is faster than one by one (10 us a step, 0.5 us a record).
 _IN_STEP = 20
 
@@ -187,9 +188,10 @@ def _slices(edges: Index) -> Iterator[tuple[int, int]]:
 
 def _decode(files: list[_File]) -> tuple[Words, Index]:
     """All numbers of files, uint32[N], and where those of each begin and end, int64[K+1]."""
-    parts: list[Words] = []
     sizes: list[Index] = [np.zeros(1, np.int64)]
-    first = 0
+    # Each takes a byte at least. What is not used of it takes no memory.
+    numbers = np.empty(sum(len(file.payload) for file in files), np.uint32)
+    first = used = 0
     while first < len(files):
         last, size = first, 0
         while last < len(files) and (last == first or size < _CHUNK):
@@ -197,8 +199,9 @@ def _decode(files: list[_File]) -> tuple[Words, Index]:
             last += 1
         payloads = [file.payload for file in files[first:last]]
         view = np.frombuffer(b"".join(payloads), np.uint8)
-        numbers, edges = uleb.decode(view, np.cumsum([len(payload) for payload in payloads]))
-        parts.append(numbers)
+        ends = np.cumsum([len(payload) for payload in payloads])
+        edges = uleb.decode(view, ends, numbers[used:])
         sizes.append(np.diff(edges, prepend=0))
+        used += int(edges[-1])
         first = last
-    return np.concatenate(parts), np.cumsum(np.concatenate(sizes))
+    return numbers[:used], np.cumsum(np.concatenate(sizes))

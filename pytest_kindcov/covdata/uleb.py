@@ -123,19 +123,21 @@ def values(data: Bytes, start: Index, end: Index) -> Words:
     return out
 
 
-def decode(data: Bytes, edges: Index) -> tuple[Words, Index]:
+def decode(data: Bytes, edges: Index, out: Words) -> Index:
     """All numbers that stand one behind the other.
 
     Args:
         data: uint8[N]; the last byte ends a number.
         edges: int64[E], positions at which numbers begin, or N.
+        out: uint32, at least as long as there are numbers; they are put here, modulo 2^32.
 
     Returns:
-        uint32[K], the numbers modulo 2^32; int64[E], how many of them are before each edge.
+        int64[E], how many numbers are before each edge.
 
     """
     more = data > 0x7F
-    out = data[~more].astype(np.uint32)
+    last = data[~more]
+    out[: len(last)] = last
     # Of what the runtime writes one byte in ten is not the last of its number: only the numbers
     # that have such bytes are put together.
     at = np.flatnonzero(more)
@@ -156,7 +158,7 @@ def decode(data: Bytes, edges: Index) -> tuple[Words, Index]:
             byte = (data[start[longer] + step] & 0x7F).astype(np.uint32)
             value[longer] |= byte << np.uint32(7 * step)
         out[place] = value
-    return out, edges - np.searchsorted(at, edges)
+    return edges - np.searchsorted(at, edges)
 
 
 def sizes(numbers: Words) -> Index:
