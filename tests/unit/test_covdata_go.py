@@ -9,42 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from gocover import MIX, Go, run
+from gocover import MIX, Go, run, same_as_go
 
 from pytest_kindcov import cli
 from pytest_kindcov.covdata import counters, meta, profile, store
 from pytest_kindcov.covdata.model import Mode, merge, subtract
-from pytest_kindcov.covdata.profile import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MODES = ["set", "count", "atomic"]
-
-
-def same_as_go(scratch: Path, *directories: Path, go: Go | None = None) -> Profile:
-    """Lines, percentages by package, percentages by function, and the total."""
-    go = go or Go()
-    data = store.read(directories)
-    assert data.problems == []
-    own = data.profile()
-    assert own is not None
-    assert sorted(profile.write(own).decode().splitlines()) == go.textfmt(scratch, *directories)
-    assert {
-        package: f"{100 * ran / statements:.1f}"
-        for package, statements, ran in own.by_package()
-        if statements
-    } == go.percent(*directories)
-    functions = own.by_function()
-    rows = [
-        (f"{file.path}:{line}", name, f"{100 * ran / max(statements, 1):.1f}")
-        for file, line, (name, literal), statements, ran in functions
-        if not literal
-    ]
-    statements = sum(row[3] for row in functions)
-    total = ("total", "(statements)", f"{100 * sum(row[4] for row in functions) / statements:.1f}")
-    assert sorted([*rows, total]) == go.func(*directories)
-    return own
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -14,13 +14,14 @@ import pytest
 from gocover import MIX, Go, run
 
 from pytest_kindcov.covdata import counters, meta, profile, store, uleb
-from pytest_kindcov.covdata.model import Meta
 from pytest_kindcov.covdata.store import Kind
 from pytest_kindcov.errors import CoverageDataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from pytest_kindcov.covdata.model import Meta
 
 # Of each kind; 200,000 and more: `python bench/fuzz.py`.
 MUTANTS = 1500

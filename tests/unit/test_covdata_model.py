@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 WORD = st.integers(0, 2**32 - 1)
 COUNT = st.one_of(st.integers(0, 3), st.integers(120, 130), st.integers(2**32 - 3, 2**32 - 1), WORD)
-NAME = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=8)
+NAME = st.text(min_size=1, max_size=8)
 COUNTING = st.sampled_from([Mode.SET, Mode.COUNT, Mode.ATOMIC])
 
 
@@ -84,7 +84,8 @@ def some(program: Meta, seed: int) -> Counters:
     chance = np.random.default_rng(seed)
     values = np.array([0, 0, 0, 1, 127, 128, 2**14, 2**32 - 1], np.uint32)
     highest = 1 if program.mode is Mode.SET else 2**32 - 1
-    return np.minimum(chance.choice(values, len(program)), np.uint32(highest))
+    found: Counters = chance.choice(values, len(program))
+    return np.minimum(found, np.uint32(highest))
 
 
 def same(one: Meta, other: Meta) -> None:
@@ -160,10 +161,12 @@ def test_subtracting_undoes_what_a_process_did(two: tuple[Counters, Counters]) -
 
 def test_of_different_programs() -> None:
     one, two = np.zeros(2, np.uint32), np.zeros(3, np.uint32)
-    for wrong in (lambda: merge(Mode.COUNT, [one, two]), lambda: subtract(one, two),
-                  lambda: merge(Mode.COUNT, [])):  # fmt: skip
-        with pytest.raises(ValueError, match="counters"):
-            wrong()
+    with pytest.raises(ValueError, match="different programs"):
+        merge(Mode.COUNT, [one, two])
+    with pytest.raises(ValueError, match="different programs"):
+        subtract(one, two)
+    with pytest.raises(ValueError, match="no counters"):
+        merge(Mode.COUNT, [])
 
 
 @given(st.lists(COUNT, min_size=1))
@@ -268,8 +271,9 @@ def test_memory_of_something_else(mix: Callable[[str], Path]) -> None:
 def test_paths(tmp_path: Path) -> None:
     for name, text in {
         "go.work": "go 1.23\nuse (\n\t.\n\t./tools\n)\n",
-        "go.mod": "module example.com/m // the root\n\nreplace (\n\texample.com/old v1.0.0 => ./fork\n"
-        "\texample.com/gone => ../elsewhere\n)\nreplace example.com/one => ./fork/one\n",
+        "go.mod": "module example.com/m // the root\n\nreplace (\n"
+        "\texample.com/old v1.0.0 => ./fork\n\texample.com/gone => ../elsewhere\n)\n"
+        "replace example.com/one => ./fork/one\n",
         "main.go": "",
         "cmd/app/main.go": "",
         "tools/go.mod": 'module "example.com/m/tools"\n',

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kindcov.covdata import profile, store
+
+if TYPE_CHECKING:
+    from pytest_kindcov.covdata.profile import Profile
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 MIX = PROGRAMS / "mix"
@@ -32,7 +36,7 @@ class Go:
     def build(
         self, source: Path, output: Path, *flags: str, package: str = ".", cgo: str = "0"
     ) -> Path:
-        command = [self.command, "build", "-cover", *flags, "-o", output, package]
+        command = [self.command, "build", "-cover", *flags, "-o", str(output), package]
         environment = {**self.environment, "CGO_ENABLED": cgo}
         done = subprocess.run(
             command, cwd=source, env=environment, capture_output=True, text=True, check=False
@@ -75,6 +79,26 @@ def run(program: Path, directory: Path, *arguments: str) -> None:
     )
 
 
-@cache
-def has_go() -> bool:
-    return shutil.which("go") is not None
+def same_as_go(scratch: Path, *directories: Path, go: Go | None = None) -> Profile:
+    """Lines, percentages by package, percentages by function, and the total."""
+    go = go or Go()
+    data = store.read(directories)
+    assert data.problems == []
+    own = data.profile()
+    assert own is not None
+    assert sorted(profile.write(own).decode().splitlines()) == go.textfmt(scratch, *directories)
+    assert {
+        package: f"{100 * ran / statements:.1f}"
+        for package, statements, ran in own.by_package()
+        if statements
+    } == go.percent(*directories)
+    functions = own.by_function()
+    rows = [
+        (f"{file.path}:{line}", name, f"{100 * ran / max(statements, 1):.1f}")
+        for file, line, (name, literal), statements, ran in functions
+        if not literal
+    ]
+    statements = sum(row[3] for row in functions)
+    total = ("total", "(statements)", f"{100 * sum(row[4] for row in functions) / statements:.1f}")
+    assert sorted([*rows, total]) == go.func(*directories)
+    return own

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from pytest_kindcov.covdata.totals import Total
 from pytest_kindcov.errors import CoverageDataError
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterator
 
     from pytest_kindcov.covdata.model import Meta
