@@ -1,4 +1,4 @@
-"""Coverage files: as ratios to `go tool covdata` on the same files: `python bench/covdata.py [ROUNDS]`.
+"""Coverage files, as ratios to `go tool covdata`: `python bench/covdata.py [ROUNDS]`.
 
 The files are those of 1,001 processes of one real program, gofmt with the standard library: once
 each with a source file of its own, once all with the same. Whole processes are measured in turns,
@@ -67,9 +67,9 @@ def compare(data: Path, rounds: int) -> None:
     commands: dict[str, list[str]] = {
         "go tool covdata": ["go", "tool", "covdata", "textfmt", f"-i={data}", f"-o={go}"],
         "covdata alone": [tool, "textfmt", f"-i={data}", f"-o={go}"],
-        "kindcov": [sys.executable, "-m", "pytest_kindcov", "report", str(data)]
-        + ["--report", f"go:{own}"],
+        "kindcov": [sys.executable, "-m", "pytest_kindcov", "report", str(data)],
     }
+    commands["kindcov"] += ["--report", f"go:{own}"]
     times: dict[str, list[float]] = {name: [] for name in [*commands, "in process"]}
     for _ in range(rounds):
         for name, command in commands.items():

@@ -6,10 +6,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 from gocover import MIX, Go, run
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+# No test is timed: on a busy machine that says nothing of the code.
+settings.register_profile(
+    "kindcov",
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+    database=None,
+)
+settings.load_profile("kindcov")
 
 # Arguments of four processes that do different things.
 RUNS = (("7", "300"), ("7", "20000"), ("x",), ("0", "1"))
