@@ -6,7 +6,6 @@ with the reason and left out, and so is everything else by which a number could 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -218,6 +217,8 @@ def _total(meta: Meta, counters: Sequence[str], problems: list[Problem]) -> Tota
             problems.append(Problem(Kind.BAD, name, _reason(error)))
             continue
         if often[_base(name)] > 1:
+            import hashlib  # 5 ms, and files of one name are rare
+
             key = _base(name), hashlib.blake2b(data).digest()
             if key in seen:
                 problems.append(Problem(Kind.DUPLICATE, name, f"a copy of {seen[key]}"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +86,8 @@ def emit(kind: str, destination: str, store: Store, profile: Profile) -> None:
 
 
 def _term(_store: Store, profile: Profile) -> bytes:
+    import shutil
+
     width = shutil.get_terminal_size().columns
     return "".join(f"{line}\n" for line in table(summary(profile), width)).encode()
 
@@ -97,6 +97,8 @@ def _go(_store: Store, profile: Profile) -> bytes:
 
 
 def _json(store: Store, profile: Profile) -> bytes:
+    import json
+
     whole = summary(profile)
     report: dict[str, Any] = {
         "mode": profile.mode.name.lower(),
