@@ -2,7 +2,7 @@
 
 Processes that do the same work (replicas, one program started again and again) run the same
 functions, and most counts take as many bytes in one file as in the next. Numbers stand at the same
-bytes then, and the sum of the numbers is the sum of their bytes: a fifteenth of the work.
+bytes then, and the sum of the numbers is the sum of their bytes: a sixth of the time.
 """
 
 from __future__ import annotations

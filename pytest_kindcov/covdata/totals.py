@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Row = npt.NDArray[np.uint64]
 
 # Bytes of files that are held and followed together: the more files walk in step, the less a step
-# costs for each. Four times as many are not faster (it is new memory each time), and twice as large.
+# costs for each. Four times as many are not faster (new memory each time), and twice as large.
 _BATCH = 4 << 20
 # Bytes that are decoded, and numbers that are added at once: their temporaries stay in the cache,
 # and are small enough to be taken from memory that was used before. Eight times as many cost 10 %.
