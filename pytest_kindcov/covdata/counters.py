@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MAGIC = b"\0cwm"
 VERSION = 1
+# Each segment becomes a vector as large as the program, whatever it holds. The runtime writes one.
+MAX_SEGMENTS = 256
 RAW = 1
 ULEB = 2
 # Magic, version, hash, flavour, big-endian.
@@ -95,6 +97,8 @@ def header(data: bytes) -> Header:
         raise CoverageDataError("truncated: no footer at its end")
     if flavor not in (RAW, ULEB) or big_endian > 1 or not segments:
         raise CoverageDataError(f"flavour {flavor}, {segments} segments: not known")
+    if segments > MAX_SEGMENTS:
+        raise CoverageDataError(f"{segments} segments are more than {MAX_SEGMENTS}")
     return Header(digest, flavor, bool(big_endian), segments)
 
 

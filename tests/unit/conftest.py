@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 settings.register_profile(
     "kindcov",
     deadline=None,
-    max_examples=50,
+    max_examples=30,
     suppress_health_check=[HealthCheck.too_slow],
     database=None,
 )
