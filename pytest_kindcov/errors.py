@@ -81,3 +81,7 @@ class DeployError(KindCovError):
 
 class HarvestError(KindCovError):
     """Coverage data is missing, or could not be read or merged."""
+
+
+class CoverageDataError(KindCovError):
+    """A coverage file is not what it should be: truncated, damaged, or of an unknown version."""
