@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.errors import HarvestError, KindCovError
-from pytest_kindcov.harvest import files, merge
+from pytest_kindcov.harvest import files, raw, verdict
 from pytest_kindcov.harvest.stop import stop
-from pytest_kindcov.report.model import Summary, read_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_kindcov.cluster.api import Api
     from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.report.model import Summary
 
 
 @dataclass
@@ -48,7 +48,7 @@ def harvest(api: Api, nodes: list[Node], services: Mapping[str, str], directory:
     containers = [container for container in after.containers if container.id in known]
     result.problems += after.problems
     for image, title in services.items():
-        error = merge.explain(title, image, containers, ends.said, ends.reasons)
+        error = verdict.explain(title, image, containers, ends.said, ends.reasons)
         if error is not None:
             result.errors.append(error)
     result.problems += [
@@ -58,11 +58,11 @@ def harvest(api: Api, nodes: list[Node], services: Mapping[str, str], directory:
         if container.has_meta and not container.has_counters
     ]
     _prepare(directory)
-    merge.write_raw(containers, directory / "covdata")
+    raw.write(containers, directory / "covdata")
     with_data = [container for container in containers if container.has_counters]
     if with_data:
-        merge.to_profile(directory / "covdata", directory / "coverage.out")
-        result.summary = read_profile(directory / "coverage.out")
+        result.summary, problems = summarise(directory)
+        result.problems += problems
     elif not services:
         result.errors.append(
             HarvestError(
@@ -78,6 +78,29 @@ def harvest(api: Api, nodes: list[Node], services: Mapping[str, str], directory:
         for number, word in ((len(with_data), "container"), (count, "file"), (len(nodes), "node"))
     )
     return result
+
+
+def summarise(directory: Path) -> tuple[Summary | None, list[str]]:
+    """Merge `covdata/` into `coverage.out`, Go's text profile, and sum it up.
+
+    Returns:
+        The summary, None when there was nothing to merge; and what was left out or is doubtful.
+
+    """
+    from pytest_kindcov.covdata import profile as profiles
+    from pytest_kindcov.covdata import store as stores
+    from pytest_kindcov.report.covdata import summary
+
+    store = stores.read([directory / "covdata"])
+    profile = store.profile()
+    if profile is None:
+        return None, [str(problem) for problem in store.problems]
+    partial = directory / "coverage.partial"
+    partial.write_bytes(profiles.write(profile))
+    partial.rename(directory / "coverage.out")
+    # Programs without counters are named by their containers.
+    named = [str(problem) for problem in store.problems if problem.kind is not stores.Kind.IDLE]
+    return summary(profile), named
 
 
 def _counted(number: int, word: str) -> str:

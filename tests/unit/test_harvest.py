@@ -9,15 +9,15 @@ import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
-import pytest
-
-from pytest_kindcov.errors import HarvestError
-from pytest_kindcov.harvest import files, merge
-from pytest_kindcov.report.model import Summary, Tally, percent, read_profile
+from pytest_kindcov.harvest import files, raw, verdict
+from pytest_kindcov.harvest.run import summarise
+from pytest_kindcov.report.model import Summary, Tally, percent
 from pytest_kindcov.report.terminal import table
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 ID = "a" * 64
 META = "covmeta." + "0" * 32
@@ -100,7 +100,7 @@ def test_raw_files_of_two_containers_do_not_overwrite_each_other(tmp_path: Path)
     two = files.Container("b" * 64, "n", "ns", "p2", "c", files={META: b"m", COUNTERS: b"two"})
     (tmp_path / "covdata").mkdir()
     (tmp_path / "covdata" / "covcounters.stale").write_bytes(b"of an earlier run")
-    merge.write_raw([one, two], tmp_path / "covdata")
+    raw.write([one, two], tmp_path / "covdata")
     written = {path.name: path.read_bytes() for path in (tmp_path / "covdata").iterdir()}
     assert sorted(written.values()) == [b"m", b"one", b"two"]
     origin = json.loads((tmp_path / "covdata.json").read_text())
@@ -109,7 +109,7 @@ def test_raw_files_of_two_containers_do_not_overwrite_each_other(tmp_path: Path)
 
 def test_explain() -> None:
     def cause(*containers: files.Container, said: str = "", ended: str = "") -> str:
-        error = merge.explain("web", "img:1", list(containers), {ID: said}, {ID: ended})
+        error = verdict.explain("web", "img:1", list(containers), {ID: said}, {ID: ended})
         return str(error) if error else ""
 
     def container(*names: str, image: str = "img:1") -> files.Container:
@@ -145,13 +145,6 @@ def test_table_fits_the_terminal() -> None:
     assert lines[-1].split() == ["TOTAL", "10", "5", "50.0%"]
 
 
-def test_profile_errors(tmp_path: Path) -> None:
-    profile = tmp_path / "p"
-    profile.write_text("mode: atomic\nnot a line\n")
-    with pytest.raises(HarvestError, match="line 2"):
-        read_profile(profile)
-
-
 def test_merge_equals_gos_own_figures(tmp_path: Path) -> None:
     """Two runs of a real program: our total is that of `go tool cover -func`, to the last digit."""
     (tmp_path / "go.mod").write_text("module example.com/m\n\ngo 1.23\n")
@@ -161,21 +154,23 @@ def test_merge_equals_gos_own_figures(tmp_path: Path) -> None:
         '\t\tprintln("b")\n\t\treturn\n\t}\n\tprintln("c")\n}\n\n'
         'func unused() {\n\tprintln("d")\n}\n'
     )
-    program, data = tmp_path / "program", tmp_path / "data"
+    program, data = tmp_path / "program", tmp_path / "covdata"
     subprocess.run(["go", "build", "-cover", "-o", program, "."], cwd=tmp_path, check=True)
     data.mkdir()
     environment = {**os.environ, "GOCOVERDIR": str(data)}
     subprocess.run([program], env=environment, check=True)
-    summary = _merged(data, tmp_path)
+    summary = _merged(tmp_path)
     assert summary.total.percent == _go_total(tmp_path) == "33.3%"
     subprocess.run([program, "x"], env=environment, check=True)
-    summary = _merged(data, tmp_path)
+    summary = _merged(tmp_path)
     assert summary.total.percent == _go_total(tmp_path) == "83.3%"
 
 
-def _merged(data: Path, tmp_path: Path) -> Summary:
-    merge.to_profile(data, tmp_path / "coverage.out")
-    return read_profile(tmp_path / "coverage.out")
+def _merged(tmp_path: Path) -> Summary:
+    summary, problems = summarise(tmp_path)
+    assert summary is not None
+    assert problems == []
+    return summary
 
 
 def _go_total(tmp_path: Path) -> str:
@@ -184,8 +179,11 @@ def _go_total(tmp_path: Path) -> str:
     return answer.stdout.split()[-1]
 
 
-def test_merging_nothing_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(HarvestError):
-        merge.to_profile(tmp_path / "empty", tmp_path / "coverage.out")
+def test_damaged_files_are_named_and_left_out(tmp_path: Path) -> None:
+    (tmp_path / "covdata").mkdir()
+    assert summarise(tmp_path) == (None, [])
+    (tmp_path / "covdata" / META).write_bytes(b"\0cvm damaged")
+    summary, problems = summarise(tmp_path)
+    assert summary is None
+    assert META in problems[0]
     assert not (tmp_path / "coverage.out").exists()

@@ -1,0 +1,39 @@
+"""Collected files onto the disk, as `go tool covdata` reads them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+from pytest_kindcov.harvest.files import COUNTERS, Container
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write(containers: list[Container], directory: Path) -> None:
+    """Write all coverage files flat into a directory, as `go tool covdata -i` reads it.
+
+    What an earlier run left there is removed first: its counts must not join this run's. Counter
+    files of two containers can bear one name (process 1 in both): the later one's time stamp in
+    the name is counted up until it is free.
+    """
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    origin: dict[str, str] = {}
+    for container in containers:
+        for name, data in sorted(container.files.items()):
+            free = _free_name(directory, name) if COUNTERS.fullmatch(name) else name
+            (directory / free).write_bytes(data)
+            if free not in origin:
+                origin[free] = container.title
+    (directory.parent / "covdata.json").write_text(json.dumps(origin, indent=1, sort_keys=True))
+
+
+def _free_name(directory: Path, name: str) -> str:
+    stem, _, stamp = name.rpartition(".")
+    number = int(stamp)
+    while (directory / f"{stem}.{number}").exists():
+        number += 1
+    return f"{stem}.{number}"
