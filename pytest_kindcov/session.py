@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.api import Api, Object
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
+    from pytest_kindcov.cluster.node import Node
     from pytest_kindcov.options import Settings
     from pytest_kindcov.report.model import Summary
     from pytest_kindcov.service.provide import Provider
 
 _POLL = 0.02  # seconds between two looks at a small file
 _INBOX = 0.2  # seconds within which a service that a test asks for late is noticed
+_BOOT = 0.5  # seconds between two looks at booting nodes; one look takes 0.2 s of the engine
 _READY = 120.0
 
 
@@ -289,6 +291,8 @@ class Owner:
         )
         self._cluster = cluster
         self._tell(f"creating cluster {name} ({engine.name})")
+        # A second of importing, which would otherwise come when the cluster is there.
+        self._pool.submit(__import__, "kubernetes.dynamic")
         config = settings.rootdir / settings.kind_config if settings.kind_config else None
         cluster.create(config, timeout=settings.timeout, cancel=self._cancel)
         self._tell(f"cluster {name} {'created' if cluster.created else 'was there already'}")
@@ -377,6 +381,19 @@ class Owner:
             self._deployed[image] = spec.title
         return service
 
+    def _booted(self) -> list[Node]:
+        """Wait for nodes that take images while kind works; none when it was quicker."""
+        assert self._made is not None
+        while not self._made.done():
+            cluster = self._result()
+            nodes = cluster.booted() if cluster is not None else []
+            if nodes:
+                return nodes
+            self._cancel.wait(_BOOT)
+            if self._cancel.is_set():
+                break
+        return []
+
     @cached_property
     def _provider(self) -> Provider:
         from pytest_kindcov.service.provide import Provider
@@ -389,6 +406,7 @@ class Owner:
             kubectl=self.settings.kubectl_bin,
             engine=lambda: self._engine,
             cluster=self._made.result,
+            booted=self._booted,
             api=self._api_once,
             tell=self._tell,
             cancel=self._cancel,

@@ -11,7 +11,6 @@ import socket
 import stat
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ import yaml
 
 from pytest_kindcov import _run
 from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Engine, detect
-from pytest_kindcov.cluster.node import Node
+from pytest_kindcov.cluster.node import IMPORT, Node
 from pytest_kindcov.errors import ClusterError, CommandError, ToolNotFound
 
 if TYPE_CHECKING:
@@ -78,9 +77,9 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
 
         return pykube.HTTPClient(pykube.KubeConfig.from_file(self.kubeconfig_path))
 
-    @property
+    @cached_property
     def nodes(self) -> list[Node]:
-        """The cluster's nodes, control planes first."""
+        """The cluster's nodes, control planes first; asked for once, when the cluster is there."""
         return [Node(name, self.engine) for name in self.engine.nodes(self.name)]
 
     @property
@@ -151,19 +150,18 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
 
     def load_docker_image(self, docker_image: str) -> None:
         """Load an image of the engine's store into all nodes, by a pipe."""
-        sinks = [self.engine.exec_args(node.name, import_command()) for node in self.nodes]
+        sinks = [self.engine.exec_args(node.name, IMPORT) for node in self.nodes]
         _run.pipe(self.engine.save_args(docker_image), sinks, timeout=_LOAD)
 
-    def load_archive(self, archive: Path) -> None:
-        """Load a docker archive into all nodes, at once."""
-
-        def load(node: Node) -> None:
-            with archive.open("rb") as stream:
-                node.run(import_command(), stdin=stream, timeout=_LOAD)
-
-        nodes = self.nodes
-        with ThreadPoolExecutor(len(nodes)) as pool:
-            list(pool.map(load, nodes))
+    def booted(self) -> list[Node]:
+        """The nodes whose containerd answers: kind goes on creating the cluster for long after."""
+        names = self.engine.nodes(self.name)
+        try:
+            for name in names:
+                Node(name, self.engine).run(["ctr", "version"], timeout=_QUERY)
+        except CommandError:
+            return []
+        return [Node(name, self.engine) for name in names]
 
     def kubectl(self, *args: str, **kwargs: Any) -> str:
         """Run kubectl against the cluster and return its standard output.
@@ -295,11 +293,6 @@ def _with_ports(config_file: str | Path | None, output: Path) -> Path:
     ]
     output.write_text(yaml.safe_dump(config))
     return output
-
-
-def import_command() -> list[str]:
-    """The command that reads an image archive from standard input into a node's store."""
-    return ["ctr", "-n", "k8s.io", "images", "import", "--digests", "--snapshotter=overlayfs", "-"]
 
 
 def _kind_words(output: str) -> str:

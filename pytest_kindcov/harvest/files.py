@@ -6,10 +6,10 @@ import io
 import json
 import re
 import tarfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_kindcov.cluster.node import Node, on_all
 from pytest_kindcov.errors import CommandError, HarvestError
 from pytest_kindcov.harvest.inject import BASE
 
@@ -71,8 +71,7 @@ class Collected:
 
 def collect(nodes: list[Node]) -> Collected:
     """Copy the coverage files of all containers off all nodes, at once."""
-    with ThreadPoolExecutor(len(nodes)) as pool:
-        parts = list(pool.map(_collect, nodes))
+    parts = on_all(nodes, _collect)
     return Collected(
         [container for part in parts for container in part.containers],
         [problem for part in parts for problem in part.problems],

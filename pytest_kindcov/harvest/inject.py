@@ -8,10 +8,10 @@ was about to create, and was seen to keep kube-proxy away for a minute.
 from __future__ import annotations
 
 import base64
-from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from pytest_kindcov.cluster.node import Node, on_all
 from pytest_kindcov.errors import ClusterError, CommandError
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ def inject(nodes: list[Node]) -> None:
         ClusterError: a node has no runc or no jq, which all of Kind's have.
 
     """
-    with ThreadPoolExecutor(len(nodes)) as pool:
-        list(pool.map(_inject, nodes))
+    on_all(nodes, _inject)
 
 
 def remove(nodes: list[Node]) -> None:

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_kindcov.cluster.node import Node, on_all
+from pytest_kindcov.errors import CommandError
 from pytest_kindcov.service import build, deploy, dockerfile, forward, image, manifests
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class Provider:
     engine: Callable[[], Engine]
     cluster: Callable[[], KindCluster]
     """Waits until the cluster is made."""
+    booted: Callable[[], list[Node]]
+    """Waits until nodes can take images, well before the cluster is made; may know of none."""
     api: Callable[[], Api]
     tell: Callable[[str], None]
     cancel: threading.Event
@@ -52,11 +56,15 @@ class Provider:
         archive = self._build(spec, loaded)
         if spec.package or spec.dockerfile:
             self.tell(f"{spec.title}: built in {time.monotonic() - begin:.1f} s")
+        reference = image.full_name(loaded.image)
+        early = self._load_early(archive)
         cluster = self.cluster()
         begin = time.monotonic()
-        reference = image.full_name(loaded.image)
         if archive is not None:
-            cluster.load_archive(archive)
+            on_all(
+                [node for node in cluster.nodes if node not in early],
+                lambda node: node.load(archive),
+            )
             archive.unlink()
         elif cluster.engine.has_image(reference):
             cluster.load_docker_image(reference)
@@ -70,6 +78,17 @@ class Provider:
         service = forward.connect(api, cluster.nodes, loaded, spec, port, cancel=self.cancel)
         self.tell(f"{spec.title}: deployed in {time.monotonic() - begin:.1f} s")
         return service, reference
+
+    def _load_early(self, archive: Path | None) -> list[Node]:
+        """Load the image while kind waits for Kubernetes; returns the nodes that have it."""
+        if archive is None:
+            return []
+        nodes = self.booted()
+        try:
+            on_all(nodes, lambda node: node.load(archive))
+        except CommandError:
+            return []  # kind may restart containerd: it is loaded later
+        return nodes
 
     def _kubectl(self) -> list[str]:
         """The host's kubectl; without one, the node's serves as soon as the cluster is there."""
