@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindcov import options, session
+from pytest_kindcov import options, session, state
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.service.spec import GoService, ServiceSpec
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_kindcov.cluster.kind import KindCluster
 
-_ACCESS = pytest.StashKey[session.Access]()
+_ACCESS = pytest.StashKey[state.Access]()
 _OWNER = pytest.StashKey[session.Owner]()
 _SETTINGS = pytest.StashKey[options.Settings]()
 _SPEC = "__kindcov_spec__"
@@ -138,7 +138,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is not None:
         from pytest_kindcov._xdist import STATE_KEY
 
-        config.stash[_ACCESS] = session.View(settings, Path(worker[STATE_KEY]), worker["workerid"])
+        config.stash[_ACCESS] = state.View(settings, Path(worker[STATE_KEY]), worker["workerid"])
         return
     progress = Progress(config)
     owner = session.Owner(settings, progress.tell, progress.flush)

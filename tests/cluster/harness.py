@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -59,37 +60,48 @@ class Runner:
     engine: TestEngine
     env: dict[str, str]
     tmp: Path
+    started: list[int] = field(default_factory=list)
 
     def command(self, *args: str) -> list[str]:
         """pytest's command line."""
         return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *args]
 
     def __call__(self, directory: Path, *args: str, timeout: float = 400) -> Run:
-        done = subprocess.run(
+        with subprocess.Popen(
             self.command(*args),
             cwd=directory,
             env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
-            check=False,
-        )
-        print(done.stdout)
-        return Run(done.returncode, done.stdout)
+        ) as process:
+            self.started.append(process.pid)
+            try:
+                output, _ = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+                output, _ = process.communicate(timeout=120)
+        print(output)
+        return Run(process.returncode, output)
 
     def left_behind(self) -> list[str]:
-        """Containers, volumes and temporary files of runs, and processes with their names."""
+        """What our runs left: nodes, their volumes, temporary files, and processes of kind.
+
+        Other runs may go on beside the tests: a cluster's name holds the process id of its run.
+        """
         label = "label=io.x-k8s.kind.cluster"
-        containers = self.engine.run("ps", "-a", "--filter", label, "--format", "{{.Names}}")
-        volumes = self.engine.run("volume", "ls", "--format", "{{.Name}}")
+        ours = tuple(f"kindcov-{pid}-" for pid in self.started)
+        names = self.engine.run("ps", "-a", "--filter", label, "--format", "{{.Names}}").split()
+        # podman's volumes bear the label; docker's are anonymous, but then the daemon is our own.
+        volumes = self.engine.run("volume", "ls", "--format", "{{.Name}} {{.Labels}}").splitlines()
         processes = subprocess.run(
             ["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True
-        ).stdout
+        ).stdout.splitlines()
         return [
-            *(name for name in containers.split() if name.startswith("kindcov-")),
-            *(f"volume {name}" for name in volumes.split()),
+            *(name for name in names if name.startswith(ours)),
+            *(f"volume {line}" for line in volumes if any(name in line for name in ours)),
+            *(f"volume {line}" for line in volumes if len(line.split()) == 1),
             # xdist's workers make a directory for pytest's own tmp_path here.
             *(str(path) for path in self.tmp.iterdir() if not path.name.startswith("pytest-of-")),
-            *(line for line in processes.splitlines() if "create cluster --name kindcov-" in line),
+            *(line for line in processes if any(f"--name {name}" in line for name in ours)),
         ]

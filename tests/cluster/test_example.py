@@ -85,6 +85,7 @@ def test_interrupt_leaves_nothing(runner: Runner, orders: Path, when: str) -> No
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    runner.started.append(process.pid)
     try:
         _wait_for(log, when)
         time.sleep(2)

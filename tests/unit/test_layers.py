@@ -14,6 +14,7 @@ ROOMS = [
     ("plugin", "_xdist", "__main__"),
     ("cli",),
     ("session",),
+    ("state",),
     ("options",),
     ("harvest", "report"),
     ("service",),
