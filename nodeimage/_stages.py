@@ -39,7 +39,7 @@ PACKAGES = [
     "util-linux",
 ]
 
-# Not needed in a node: half of what debootstrap leaves (454 MB -> 205 MB).
+# Not needed in a node.
 TRIM = [
     "usr/share/doc",
     "usr/share/man",

@@ -1,5 +1,5 @@
 // Command coredns is CoreDNS with few plugins: those of the Corefile that kubeadm writes, and the four that people most
-// often add to it (log, hosts, rewrite, template). The full set takes four times the time to compile.
+// often add to it (log, hosts, rewrite, template).
 package main
 
 import (

@@ -124,6 +124,10 @@ class Engine:
         args: list[str | Path] = [self.name, "build", "-f", dockerfile, "-t", tag, context]
         run(args, timeout=timeout, cancel=cancel)
 
+    def untag(self, reference: str) -> None:
+        """Remove an image's name; what other images share with it stays."""
+        self._query(lambda: self.client.image.remove(reference), f"cannot remove {reference}")
+
     def _query(self, call: Any, what: str) -> Any:
         from python_on_whales.exceptions import DockerException
 

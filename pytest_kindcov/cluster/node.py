@@ -54,6 +54,10 @@ class Node:
         with archive.open("rb") as stream:
             self.run(IMPORT, stdin=stream, timeout=_LOAD)
 
+    def tag(self, source: str, target: str) -> None:
+        """Give an image of the node's store another name."""
+        self.run(["ctr", "-n", "k8s.io", "images", "tag", "--force", source, target])
+
 
 def on_all(nodes: Sequence[Node], act: Callable[[Node], T]) -> list[T]:
     """Do something on all nodes at once; the first error is raised when all are done."""

@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.errors import BuildError, CommandError
-from pytest_kindcov.service.image import full_name
 
 if TYPE_CHECKING:
     import threading
@@ -24,12 +23,13 @@ def build(
     engine: Engine,
     *,
     rootdir: Path,
-    reference: str,
     scratch: Path,
     coverage: bool,
     cancel: threading.Event | None = None,
-) -> None:
-    """Build the image into the engine's store.
+) -> str:
+    """Build the image into the engine's store, under a name of our own.
+
+    An image of the user's that bears the manifests' name stays what it is.
 
     The build context is the directory from which the Dockerfile's path was found, as with
     `docker build -f PATH .` there.
@@ -38,10 +38,12 @@ def build(
         spec: the service.
         engine: which builds.
         rootdir: pytest's root directory.
-        reference: the image's name in the manifests.
         scratch: where the instrumented copy of the Dockerfile may be written.
         coverage: whether to instrument.
         cancel: when set, the build is given up.
+
+    Returns:
+        The image's name.
 
     Raises:
         BuildError: with the build's output, whole.
@@ -55,14 +57,16 @@ def build(
     if coverage:
         dockerfile = scratch / f"{spec.key}.Dockerfile"
         dockerfile.write_text(instrumented(found.read_text(), spec.coverpkg))
+    built = f"localhost/kindcov-build/{spec.key}:latest"
     try:
-        engine.build(dockerfile, context, full_name(reference), timeout=_BUILD, cancel=cancel)
+        engine.build(dockerfile, context, built, timeout=_BUILD, cancel=cancel)
     except CommandError as error:
         raise BuildError(
             f"service {spec.title}: {spec.dockerfile} does not build",
             cause=error.output or str(error),
             remedy=f"`{engine.name} build -f {found} {context}` shows the same",
         ) from error
+    return built
 
 
 def instrumented(text: str, coverpkg: tuple[str, ...] = ()) -> str:

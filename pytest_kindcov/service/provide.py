@@ -53,21 +53,13 @@ class Provider:
         """
         begin = time.monotonic()
         loaded = manifests.load(spec, rootdir=self.rootdir, kubectl=self._kubectl)
-        archive = self._build(spec, loaded)
+        reference = image.full_name(loaded.image)
+        load = self._build(spec, loaded, reference)
         if spec.package or spec.dockerfile:
             self.tell(f"{spec.title}: built in {time.monotonic() - begin:.1f} s")
-        reference = image.full_name(loaded.image)
-        early = self._load_early(archive)
+        load()
         cluster = self.cluster()
         begin = time.monotonic()
-        if archive is not None:
-            on_all(
-                [node for node in cluster.nodes if node not in early],
-                lambda node: node.load(archive),
-            )
-            archive.unlink()
-        elif cluster.engine.has_image(reference):
-            cluster.load_docker_image(reference)
         manifests.prepare(loaded, spec)
         api = self.api()
         workloads = deploy.apply(api, loaded.objects, spec, cancel=self.cancel)
@@ -79,40 +71,24 @@ class Provider:
         self.tell(f"{spec.title}: deployed in {time.monotonic() - begin:.1f} s")
         return service, reference
 
-    def _load_early(self, archive: Path | None) -> list[Node]:
-        """Load the image while kind waits for Kubernetes; returns the nodes that have it."""
-        if archive is None:
-            return []
-        nodes = self.booted()
-        try:
-            on_all(nodes, lambda node: node.load(archive))
-        except CommandError:
-            return []  # kind may restart containerd: it is loaded later
-        return nodes
-
-    def _kubectl(self) -> list[str]:
-        """The host's kubectl; without one, the node's serves as soon as the cluster is there."""
-        found = manifests.host_kubectl(self.kubectl)
-        if found:
-            return found
-        cluster = self.cluster()
-        cluster.ensure_kubectl()
-        return [str(cluster.kubectl_path)]
-
-    def _build(self, spec: ServiceSpec, loaded: Manifests) -> Path | None:
-        """Build the image: as an archive, or with a Dockerfile into the engine's store."""
+    def _build(self, spec: ServiceSpec, loaded: Manifests, reference: str) -> Callable[[], None]:
+        """Build the image and return what loads it into the nodes, waiting for them."""
         if spec.dockerfile:
-            dockerfile.build(
+            built = dockerfile.build(
                 spec,
                 self.engine(),
                 rootdir=self.rootdir,
-                reference=loaded.image,
                 scratch=self.scratch,
                 coverage=self.coverage,
                 cancel=self.cancel,
             )
-        if spec.dockerfile or not spec.package:
-            return None
+            return lambda: self._load_built(built, reference)
+        if spec.package:
+            archive = self._archive(spec, loaded)
+            return lambda: self._load_archive(archive)
+        return lambda: self._load_present(reference)
+
+    def _archive(self, spec: ServiceSpec, loaded: Manifests) -> Path:
         arch = self.engine().architecture()
         program = self.scratch / f"{spec.key}.program"
         archive = self.scratch / f"{spec.key}.tar"
@@ -135,3 +111,35 @@ class Provider:
         )
         program.unlink()
         return archive
+
+    def _load_archive(self, archive: Path) -> None:
+        """Load an archive, into most nodes while kind still waits for Kubernetes."""
+        early = self.booted()
+        try:
+            on_all(early, lambda node: node.load(archive))
+        except CommandError:
+            early = []  # kind may restart containerd: it is loaded again
+        late = [node for node in self.cluster().nodes if node not in early]
+        on_all(late, lambda node: node.load(archive))
+        archive.unlink()
+
+    def _load_built(self, built: str, reference: str) -> None:
+        cluster = self.cluster()
+        cluster.load_docker_image(built)
+        on_all(cluster.nodes, lambda node: node.tag(built, reference))
+        cluster.engine.untag(built)
+
+    def _load_present(self, reference: str) -> None:
+        """Load an image that the engine has; others are on the nodes, or the kubelet pulls them."""
+        cluster = self.cluster()
+        if cluster.engine.has_image(reference):
+            cluster.load_docker_image(reference)
+
+    def _kubectl(self) -> list[str]:
+        """The host's kubectl; without one, the node's serves as soon as the cluster is there."""
+        found = manifests.host_kubectl(self.kubectl)
+        if found:
+            return found
+        cluster = self.cluster()
+        cluster.ensure_kubectl()
+        return [str(cluster.kubectl_path)]

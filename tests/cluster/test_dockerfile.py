@@ -11,6 +11,7 @@ from harness import ONE_ENGINE, ROOT, Runner
 # No base image can be pulled everywhere: the Go toolchain comes with the build context.
 DOCKERFILE = """
 FROM scratch AS build
+LABEL kindcov-test=1
 COPY go /usr/local/go
 WORKDIR /tmp
 ENV PATH=/usr/local/go/bin CGO_ENABLED=0 GOCACHE=/tmp/cache GOPATH=/tmp/go \\
@@ -20,6 +21,7 @@ WORKDIR /src
 RUN ["/usr/local/go/bin/go", "build", "-ldflags=-s -w", "-o", "/orders", "./cmd/orders"]
 
 FROM scratch
+LABEL kindcov-test=1
 COPY --from=build /orders /app/orders
 USER 65532
 ENTRYPOINT ["/app/orders"]
@@ -58,5 +60,6 @@ def test_dockerfile(runner: Runner, tmp_path: Path) -> None:
         assert "example.com/orders/internal/store" in run.output
         assert float(run.total().rstrip("%")) > 50
         assert runner.left_behind() == []
+        assert "orders" not in runner.engine.run("images", "--format", "{{.Repository}}")
     finally:
-        runner.engine.run("rmi", "-f", "registry.example/orders:dev")
+        runner.engine.run("image", "prune", "-f", "--filter", "label=kindcov-test")
