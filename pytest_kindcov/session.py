@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from pytest_kindcov.service.provide import Provider
 
 _INBOX = 0.2  # seconds within which a service that a test asks for late is noticed
-_BOOT = 0.5  # seconds between two looks at booting nodes; one look takes 0.2 s of the engine
+# Seconds between two looks at booting nodes. One look costs 0.3 s of a processor that kind needs,
+# and nodes take images after some 6 s.
+_BOOT = 2.0
 _READY = 120.0
 
 
@@ -97,6 +99,7 @@ class Owner:
             if self._closed:
                 return
             if self._made is None:
+                _ = self.state  # made here, before several threads ask for it
                 self._bridge.install()
                 self.outcome.used = True
                 self._begin = time.monotonic()
@@ -259,6 +262,7 @@ class Owner:
             state=lambda: _conditions(self._api_once().list("v1", "Node")),
             what="the nodes being Ready",
             timeout=_READY,
+            interval=0.3,
             cancel=self._cancel,
             error=ClusterError,
         )
@@ -290,14 +294,11 @@ class Owner:
     def _booted(self) -> list[Node]:
         """Wait for nodes that take images while kind works; none when it was quicker."""
         assert self._made is not None
-        while not self._made.done():
+        while not self._made.done() and not self._cancel.wait(_BOOT):
             cluster = self._result()
             nodes = cluster.booted() if cluster is not None else []
             if nodes:
                 return nodes
-            self._cancel.wait(_BOOT)
-            if self._cancel.is_set():
-                break
         return []
 
     @cached_property
