@@ -183,6 +183,7 @@ class Owner:
     # The beginning.
 
     def _make_cluster(self) -> KindCluster:
+        from pytest_kindcov.cluster.api import import_ahead
         from pytest_kindcov.cluster.kind import KindCluster
         from pytest_kindcov.harvest.inject import inject
 
@@ -200,8 +201,7 @@ class Owner:
         )
         self._cluster = cluster
         self._tell(f"creating cluster {name} ({engine.name})")
-        # A second of importing, which would otherwise come when the cluster is there.
-        self._pool.submit(__import__, "kubernetes.dynamic")
+        threading.Thread(target=import_ahead, name="kindcov-import", daemon=True).start()
         config = settings.rootdir / settings.kind_config if settings.kind_config else None
         cluster.create(config, timeout=settings.timeout, cancel=self._cancel)
         self._tell(f"cluster {name} {'created' if cluster.created else 'was there already'}")

@@ -134,6 +134,7 @@ def wait_ready(
         ready,
         what=f"service {service}: rollout",
         timeout=timeout,
+        interval=0.2,
         state=state,
         remedy="mend what the lines above say; go_service(..., timeout=...) gives it longer",
         cancel=cancel,
