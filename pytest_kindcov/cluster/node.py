@@ -54,9 +54,13 @@ class Node:
         with archive.open("rb") as stream:
             self.run(IMPORT, stdin=stream, timeout=_LOAD)
 
-    def tag(self, source: str, target: str) -> None:
-        """Give an image of the node's store another name."""
+    def rename(self, source: str, target: str) -> None:
+        """Rename an image of the node's store.
+
+        With both names left, containerd reports either for a container, whichever a pod asked for.
+        """
         self.run(["ctr", "-n", "k8s.io", "images", "tag", "--force", source, target])
+        self.run(["ctr", "-n", "k8s.io", "images", "rm", source])
 
 
 def on_all(nodes: Sequence[Node], act: Callable[[Node], T]) -> list[T]:

@@ -126,7 +126,7 @@ class Provider:
     def _load_built(self, built: str, reference: str) -> None:
         cluster = self.cluster()
         cluster.load_docker_image(built)
-        on_all(cluster.nodes, lambda node: node.tag(built, reference))
+        on_all(cluster.nodes, lambda node: node.rename(built, reference))
         cluster.engine.untag(built)
 
     def _load_present(self, reference: str) -> None:
