@@ -178,6 +178,15 @@ def title(obj: Object) -> str:
     return f"{obj.get('kind', 'object')} {name}"
 
 
+def container_statuses(pod: Object) -> list[Object]:
+    """Statuses of a pod's init containers and containers, as far as the kubelet has said any."""
+    status = pod.get("status") or {}
+    return [
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ]
+
+
 def _refused(what: str, error: Any) -> ClusterError:
     import json
 

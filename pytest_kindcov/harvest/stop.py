@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindcov._wait import wait_until
+from pytest_kindcov.cluster.api import container_statuses
 from pytest_kindcov.errors import HarvestError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
     doomed: dict[str, Object] = {}
     for pod in api.list("v1", "Pod"):
         _note(pod, ends)
-        for status in _statuses(pod):
+        for status in container_statuses(pod):
             container = known.get(_identity(status))
             if container is None or "running" not in (status.get("state") or {}):
                 continue
@@ -86,18 +87,13 @@ def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
     return ends
 
 
-def _statuses(pod: Object) -> list[Object]:
-    status = pod.get("status") or {}
-    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-
-
 def _identity(status: Object) -> str:
     return str(status.get("containerID") or "").partition("://")[2]
 
 
 def _note(pod: Object, ends: Ends) -> None:
     """Keep how containers ended, the current one and the one before it."""
-    for status in _statuses(pod):
+    for status in container_statuses(pod):
         for state in (status.get("state") or {}, status.get("lastState") or {}):
             ended = state.get("terminated")
             if ended:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_kindcov._wait import wait_until
-from pytest_kindcov.cluster.api import UnknownKind, title
+from pytest_kindcov.cluster.api import UnknownKind, container_statuses, title
 from pytest_kindcov.errors import DeployError
 from pytest_kindcov.service.manifests import templates
 
@@ -150,11 +150,7 @@ def describe(api: Api, pod: Object) -> list[str]:
         for condition in status.get("conditions") or []
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False"
     ]
-    statuses = [
-        *(status.get("initContainerStatuses") or []),
-        *(status.get("containerStatuses") or []),
-    ]
-    for container in statuses:
+    for container in container_statuses(pod):
         if container.get("ready"):
             continue
         reason, message = _why(container)
@@ -261,12 +257,7 @@ def _pods(api: Api, workload: Workload) -> list[Object]:
 
 def _give_up(api: Api, service: str, pod: Object, since: dict[str, float]) -> None:
     """Raise if a container of the pod will never run."""
-    status = pod.get("status") or {}
-    statuses = [
-        *(status.get("initContainerStatuses") or []),
-        *(status.get("containerStatuses") or []),
-    ]
-    for container in statuses:
+    for container in container_statuses(pod):
         reason, message = _why(container)
         key = f"{pod['metadata']['uid']}/{container['name']}"
         if reason in _PASSING:

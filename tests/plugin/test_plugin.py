@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from pathlib import Path
 
 import pytest
 
@@ -186,4 +184,4 @@ def test_go_service_needs_something_to_run(pytester: pytest.Pytester) -> None:
 
 def test_no_temporary_files_are_left(suite: pytest.Pytester) -> None:
     suite.runpytest_subprocess()
-    assert not list(Path(tempfile.gettempdir()).glob(f"kindcov-{suite.path.name}*"))
+    assert not list((suite.path / "tmp").glob("kindcov*"))
