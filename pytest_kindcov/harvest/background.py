@@ -1,0 +1,215 @@
+"""What a service does by itself: probes, timers and reconcile loops, told apart from the tests.
+
+While nothing runs, whatever a process counts is background. Each such event is known again by the
+units that it ran. Where one was due while a test ran, and its units did run, it is taken out of
+what the test did; a test that asks for the probe's path itself keeps that, for the probe was not
+due just then.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from pytest_kindcov.covdata.model import Counters
+
+    Units = npt.NDArray[np.int32]
+    Bools = npt.NDArray[np.bool_]
+    Floats = npt.NDArray[np.float64]
+    Span = tuple[float, float]
+
+# Kinds of events that are remembered for a process: one that does something else each time has no
+# background that could be known again.
+_MAX_KINDS = 256
+# Seconds by which the kubelet's probes and Go's timers were seen to stray from their period.
+_JITTER = 0.03
+# Seconds between two phases that are tried.
+_GRID = 0.01
+_MAX_PHASES = 6000
+# Parts of the shortest gap between two sightings that are tried as the period: the ticks between
+# may have fallen into tests.
+_MAX_HIDDEN = 8
+# How many ticks that hit outweigh one that did not: a probe may come late, a wrong period misses
+# most of the time.
+_OUTSIDE = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What one process did while the same tests ran.
+
+    Args:
+        contexts: names of what ran; more than one when they shared the process.
+        begin: seconds, of the reading before.
+        end: seconds, of the last reading.
+        units: int32[N], ascending, what ran.
+        counts: uint32[N], how often, modulo 2^32.
+
+    """
+
+    contexts: tuple[str, ...]
+    begin: float
+    end: float
+    units: Units
+    counts: Counters
+
+    def holds(self, units: Units) -> bool:
+        """Whether all these units ran."""
+        return _within(units, self.units)
+
+
+@dataclass(eq=False)
+class Event:
+    """Something that a process does while no test runs.
+
+    Args:
+        units: int32[N], ascending, what it runs.
+        counts: uint32[N], the most that was seen of each in one event.
+        sightings: when it was seen: seconds, from the reading before to the one after.
+
+    """
+
+    units: Units
+    counts: Counters
+    sightings: list[Span] = field(default_factory=list)
+
+
+class Background:
+    """The background of one process."""
+
+    def __init__(self) -> None:
+        self.events: dict[bytes, Event] = {}
+        self._idle: list[Span] = []  # when no test ran, neighbours joined
+        self._known: set[int] = set()
+
+    def watched(self, begin: float, end: float) -> None:
+        """No test ran from begin to end."""
+        if self._idle and begin <= self._idle[-1][1]:
+            self._idle[-1] = (self._idle[-1][0], end)
+        else:
+            self._idle.append((begin, end))
+
+    def saw(self, begin: float, end: float, units: Units, counts: Counters) -> None:
+        """An event, somewhere from begin to end; several at once are taken apart if known."""
+        self._known.update(units.tolist())
+        # The largest first: a smaller one may be a part of it that once stood alone.
+        for event in sorted(self.events.values(), key=lambda event: -len(event.units)):
+            if not _within(event.units, units):
+                continue
+            at = np.searchsorted(units, event.units)
+            event.counts = np.maximum(event.counts, counts[at])
+            event.sightings.append((begin, end))
+            rest = np.ones(len(units), bool)
+            rest[at] = False
+            units, counts = units[rest], counts[rest]
+        if len(units) and len(self.events) < _MAX_KINDS:
+            self.events[units.tobytes()] = Event(units, counts, [(begin, end)])
+
+    def knows(self, units: Units) -> bool:
+        """Whether all these units are known as background."""
+        return self._known.issuperset(units.tolist())
+
+    def explain(self, windows: Sequence[Window], periods: Sequence[float] = ()) -> list[Bools]:
+        """Which units of each window only the background ran there: bool[N] for each.
+
+        Args:
+            windows: all of this process, in their order.
+            periods: seconds, of the probes that its pod declares.
+
+        """
+        explained = [np.zeros(len(window.units), np.uint64) for window in windows]
+        for event in self.events.values():
+            holding = [i for i, window in enumerate(windows) if window.holds(event.units)]
+            if not holding:
+                continue
+            times = self._fallen(event, [windows[i] for i in holding], sorted(set(periods)))
+            for i, often in zip(holding, times, strict=True):
+                at = np.searchsorted(windows[i].units, event.units)
+                explained[i][at] += event.counts.astype(np.uint64) * np.uint64(often)
+        return [window.counts <= count for window, count in zip(windows, explained, strict=True)]
+
+    def _fallen(self, event: Event, holding: list[Window], periods: list[float]) -> list[int]:
+        """How often an event fell into each of the windows in which its units ran."""
+        seen = event.sightings
+        spans = sorted([*seen, *((window.begin, window.end) for window in holding)])
+        best: tuple[int, list[int]] | None = None
+        for period in [*periods, *_gaps(seen)]:
+            ticks = _ticks(period, spans, seen)
+            if ticks is not None:
+                times, outside = _fall(ticks, spans)
+                score = sum(number > 0 for number in times) - _OUTSIDE * outside
+                if score > (best[0] if best else 0):
+                    best = score, times
+        if best is not None:
+            where = dict(zip(spans, best[1], strict=True))
+            return [where[window.begin, window.end] for window in holding]
+        # No period fits. Seen once, it is expected where as much time passed; else anywhere.
+        watched = sum(end - begin for begin, end in self._idle)
+        rate = len(seen) / max(watched, 1e-3)
+        rounded = math.ceil if len(seen) > 1 else math.floor
+        return [rounded(rate * (window.end - window.begin)) for window in holding]
+
+
+def _fall(ticks: Floats, spans: list[Span]) -> tuple[list[int], int]:
+    """How many ticks fell into each span, each into the nearest; and how many into none."""
+    begin, end = np.array(spans).T
+    apart = np.maximum(begin - ticks[:, None], ticks[:, None] - end)
+    nearest = apart.argmin(axis=1)
+    hit = apart.min(axis=1) <= _JITTER
+    times = np.bincount(nearest[hit], minlength=len(spans))
+    observed = (ticks > begin[0]) & (ticks < end[-1])
+    return times.tolist(), int(np.sum(~hit & observed))
+
+
+def _ticks(period: float, spans: list[Span], seen: list[Span]) -> Floats | None:
+    """When ticks of this period were due, so that each sighting has one; None if there is none.
+
+    Of all phases that do, the one in the middle is taken of those whose ticks fall best into spans
+    in which the event's units ran: most ticks fell there, for their units run at each of them.
+    """
+    first, last = spans[0][0], spans[-1][1]
+    phases = first + np.arange(0, period, max(_GRID, period / _MAX_PHASES))
+    fits = np.ones(len(phases), bool)
+    for begin, end in seen:
+        # The first tick after `begin` must not be after `end`.
+        gap = np.mod(phases - (begin - _JITTER), period)
+        fits &= gap <= end - begin + 2 * _JITTER
+    if not fits.any():
+        return None
+    phases = phases[fits]
+    hits = np.zeros(len(phases), np.int64)
+    for begin, end in spans:
+        hits += np.mod(phases - (begin - _JITTER), period) <= end - begin + 2 * _JITTER
+    best = phases[hits == hits.max()]
+    phase = float(best[len(best) // 2])
+    return np.arange(phase - period * math.ceil((phase - first) / period), last + period, period)
+
+
+def _gaps(seen: list[Span]) -> list[float]:
+    """Periods that sightings suggest: the shortest gap, and its parts if ticks fell into tests."""
+    if len(seen) < 2:
+        return []
+    middles = [(begin + end) / 2 for begin, end in seen]
+    shortest = min(b - a for a, b in itertools.pairwise(middles))
+    if shortest <= 0:
+        return []
+    count = max(1, round((middles[-1] - middles[0]) / shortest))
+    shortest = (middles[-1] - middles[0]) / count
+    return [shortest / parts for parts in range(1, _MAX_HIDDEN + 1)]
+
+
+def _within(part: Units, whole: Units) -> bool:
+    """Whether all units of one ascending list are in another."""
+    if len(part) > len(whole) or not len(part):
+        return False
+    at = np.searchsorted(whole, part)
+    return bool((at < len(whole)).all() and (whole[np.minimum(at, len(whole) - 1)] == part).all())

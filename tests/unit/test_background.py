@@ -1,0 +1,153 @@
+"""Telling a service's own work from what the tests made it do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pytest_kindcov.harvest.attribute import BACKGROUND, STARTUP, Account, Ran, contexts
+
+UNITS = 20
+MAIN, READY, LIVE, TIMER = [0, 1], [2, 3], [4], [5, 6, 7]
+POLL = 0.2
+
+
+def vector(*parts: list[int]) -> np.ndarray:
+    out = np.zeros(UNITS, np.uint32)
+    for part in parts:
+        out[part] += 1
+    return out
+
+
+class Service:
+    """A service in simulated time: readings each 0.2 s, and at the begin and end of each test."""
+
+    def __init__(self, ticks: list[tuple[float, list[int]]]) -> None:
+        self.account = Account(b"build", UNITS)
+        self.now = 0.0
+        self._ticks = sorted(ticks)
+        self._number = 0
+        self.account.book(Ran(), 0.0, 0.0, vector(MAIN))
+        self.account.book(Ran(), 0.0, 0.0, None)
+
+    def _read(self, ran: Ran, until: float, *did: list[int]) -> None:
+        fallen = [units for when, units in self._ticks if self.now < when <= until]
+        delta = vector(*fallen, *did)
+        self.account.book(ran, self.now, until, delta if delta.any() else None)
+        self.now = until
+
+    def idle(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self.now + POLL < until:
+            self._read(Ran(), self.now + POLL)
+        self._read(Ran(), until)
+
+    def test(self, name: str, seconds: float, *did: list[int]) -> None:
+        self._number += 1
+        self._read(Ran((name,), self._number), self.now + seconds, *did)
+
+    def ran(self, *periods: float) -> dict[str, set[int]]:
+        found = contexts([(self.account, periods)])
+        return {name: set(builds[b"build"].tolist()) for name, builds in found.items()}
+
+
+def probe(
+    units: list[int], phase: float, period: float, until: float
+) -> list[tuple[float, list[int]]]:
+    return [(float(when), units) for when in np.arange(phase, until, period)]
+
+
+def test_background_alone_is_no_test() -> None:
+    service = Service(probe(READY, 0.33, 1.0, 10))
+    service.idle(3)
+    service.test("a", 0.02, [10])
+    assert service.ran(1.0) == {STARTUP: {0, 1}, BACKGROUND: {2, 3}, "a": {10}}
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.11, 0.35, 1.7])
+@pytest.mark.parametrize("seen", [1.2, 2.5, 6.1])
+def test_probe_that_falls_into_a_test_is_taken_out(seconds: float, seen: float) -> None:
+    """Tests without a pause, so that the probes must fall into some of them."""
+    service = Service(probe(READY, 0.33, 1.0, 100))
+    service.idle(seen)
+    for number in range(60):
+        service.test(f"t{number}", seconds, [10])
+    ran = service.ran(1.0)
+    assert ran[BACKGROUND] == {2, 3}
+    assert all(ran[f"t{number}"] == {10} for number in range(60))
+
+
+@pytest.mark.parametrize("pause", [0.05, 0.27, 0.41])
+def test_test_that_asks_the_probe_s_path_keeps_it(pause: float) -> None:
+    service = Service(probe(READY, 0.33, 1.0, 100))
+    service.idle(2.5 + pause)
+    service.test("own", 0.02, READY, [10])
+    for number in range(30):
+        service.test(f"t{number}", 0.05, [10])
+    ran = service.ran(1.0)
+    assert ran["own"] == {2, 3, 10}
+    assert all(ran[f"t{number}"] == {10} for number in range(30))
+
+
+def test_probe_and_own_call_in_one_test_are_counted() -> None:
+    service = Service(probe(READY, 0.33, 1.0, 100))
+    service.idle(3)
+    service.test("own", 1.0, READY, [10])
+    assert service.ran(1.0)["own"] == {2, 3, 10}
+
+
+def test_two_probes_at_once_are_taken_apart() -> None:
+    ticks = [*probe(READY, 0.33, 1.0, 100), *probe(LIVE, 2.34, 5.0, 100)]
+    service = Service(ticks)
+    service.idle(8)
+    for number in range(50):
+        service.test(f"t{number}", 0.13, [10])
+    ran = service.ran(1.0, 5.0)
+    assert all(ran[f"t{number}"] == {10} for number in range(50))
+
+
+def test_timer_that_no_pod_declares() -> None:
+    service = Service(probe(TIMER, 0.7, 2.3, 100))
+    service.idle(6)
+    service.test("own", 0.01, TIMER, [10])
+    for number in range(80):
+        service.test(f"t{number}", 0.11, [10])
+    ran = service.ran()
+    assert ran["own"] == {5, 6, 7, 10}
+    assert all(ran[f"t{number}"] == {10} for number in range(80))
+
+
+def test_hidden_ticks_between_two_sightings() -> None:
+    """Two sightings, three periods apart: the ticks between fell into tests."""
+    service = Service(probe(TIMER, 0.5, 2.0, 100))
+    service.idle(1.0)
+    while service.now < 6.0:
+        service.test("t", 0.1, [10])
+    service.idle(1.0)
+    assert service.ran()["t"] == {10}
+
+
+def test_part_of_an_event_is_the_test_s() -> None:
+    service = Service(probe(TIMER, 0.7, 1.0, 100))
+    service.idle(5)
+    service.test("part", 0.01, [5, 6])
+    assert service.ran(1.0)["part"] == {5, 6}
+
+
+def test_every_count_is_booked_once() -> None:
+    service = Service([*probe(READY, 0.33, 1.0, 50), *probe(TIMER, 0.1, 0.7, 50)])
+    service.idle(2)
+    for number in range(20):
+        service.test(f"t{number}", 0.17, [10], MAIN)
+    service.idle(2)
+    service.account.close()
+    total = service.account.idle.astype(np.int64)
+    for window in service.account.windows:
+        total[window.units] += window.counts
+    expected = vector(MAIN).astype(np.int64)
+    for _ in range(20):
+        expected += vector([10], MAIN)
+    for when, units in service._ticks:
+        if when <= service.now:
+            expected[units] += 1
+    assert total.tolist() == expected.tolist()
