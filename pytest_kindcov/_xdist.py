@@ -30,6 +30,11 @@ class XdistHooks:
     def pytest_configure_node(self, node: Any) -> None:
         """Hand the state directory to a worker; also to one that replaces a crashed worker."""
         node.workerinput[STATE_KEY] = str(self._owner.state.directory)
+        self._owner.serve()
+
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker is gone; if it crashed, its test is no longer under way."""
+        self._owner.forget(node.workerinput["workerid"])
 
     def pytest_xdist_node_collection_finished(self) -> None:
         """A worker has said what its tests need, by a file, before it sent its collection."""

@@ -58,6 +58,26 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _context(text: str) -> str:
+    if text not in ("test", "none"):
+        raise ValueError("is none of test, none")
+    return text
+
+
+def _interval(text: str) -> float:
+    value = float(text)
+    if value != 0 and not 0.01 <= value < 86_400:
+        raise ValueError("is neither 0 nor a number of seconds from 0.01 to 86400")
+    return value
+
+
+def _settle(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 60:
+        raise ValueError("is not a number of seconds from 0 to 60")
+    return value
+
+
 # Help texts: as pytest's, start with a capital, no period at the end of a single phrase.
 OPTIONS = (
     Option("engine", "auto", "Container engine: auto, docker or podman", _engine, "ENGINE"),
@@ -72,6 +92,28 @@ OPTIONS = (
     Option("kind_bin", "", "Path of the kind program (default: kind on PATH)", metavar="PATH"),
     Option("kind_config", "", "Kind config file for the cluster", metavar="FILE"),
     Option("dir", ".kindcov", "Directory for coverage data and reports", metavar="DIR"),
+    Option(
+        "context",
+        "test",
+        "What coverage is attributed to: test, or none",
+        _context,
+        "WHAT",
+    ),
+    Option(
+        "poll",
+        "0.2",
+        "Seconds between two readings of the running services; 0: only before and after tests",
+        _interval,
+        "SECONDS",
+    ),
+    # A goroutine that outlives the answer ends within a millisecond or not soon: bench/live.py.
+    Option(
+        "settle",
+        "0.001",
+        "Seconds for which the services must be quiet before a test counts as over",
+        _settle,
+        "SECONDS",
+    ),
     Option(
         "timeout",
         "600",
@@ -93,6 +135,9 @@ class Settings:
     kind_bin: str
     kind_config: str
     dir: Path
+    context: str
+    poll: float
+    settle: float
     timeout: float
     rootdir: Path
     cluster_name: str = ""

@@ -7,6 +7,7 @@ import queue
 import shlex
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from pytest_kindcov import options, session, state
 from pytest_kindcov.errors import KindCovError
+from pytest_kindcov.handle import KindCov
 from pytest_kindcov.service.spec import GoService, ServiceSpec
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 _ACCESS = pytest.StashKey[state.Access]()
 _OWNER = pytest.StashKey[session.Owner]()
 _SETTINGS = pytest.StashKey[options.Settings]()
+_NODEID = pytest.StashKey[list[str]]()
 _SPEC = "__kindcov_spec__"
 
 
@@ -94,7 +97,9 @@ def go_service(
     def service(request: pytest.FixtureRequest) -> GoService:
         """A running Go service."""
         running: GoService = _provided(request, lambda access: access.service(spec))
-        return running
+        settings = request.config.stash[_SETTINGS]
+        live = request.config.stash[_ACCESS].live
+        return replace(running, live=live.coverage) if settings.coverage else running
 
     setattr(service, _SPEC, spec)
     return pytest.fixture(scope="session")(service)
@@ -110,9 +115,10 @@ class Fixtures:
         return cluster
 
     @pytest.fixture(scope="session")
-    def kindcov(self, request: pytest.FixtureRequest) -> options.Settings:
-        """The run's settings: whether coverage is on, where its data goes."""
-        return request.config.stash[_SETTINGS]
+    def kindcov(self, request: pytest.FixtureRequest) -> KindCov:
+        """The run: its settings, its coverage so far, steps inside a test."""
+        stash = request.config.stash
+        return KindCov(stash[_SETTINGS], stash[_ACCESS].live, stash[_NODEID])
 
 
 def _provided(request: pytest.FixtureRequest, get: Any) -> Any:
@@ -134,20 +140,41 @@ def pytest_configure(config: pytest.Config) -> None:
     settings = options.resolve(config)
     config.stash[_SETTINGS] = settings
     config.pluginmanager.register(Fixtures(), "kindcov-fixtures")
+    config.stash[_NODEID] = []
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         from pytest_kindcov._xdist import STATE_KEY
 
         config.stash[_ACCESS] = state.View(settings, Path(worker[STATE_KEY]), worker["workerid"])
+        _attribute(config)
         return
     progress = Progress(config)
     owner = session.Owner(settings, progress.tell, progress.flush)
     config.stash[_ACCESS] = config.stash[_OWNER] = owner
     config.add_cleanup(lambda: _close_silently(owner))
+    _attribute(config)
     if config.pluginmanager.hasplugin("xdist"):
         from pytest_kindcov._xdist import XdistHooks
 
         config.pluginmanager.register(XdistHooks(owner), "kindcov-xdist")
+
+
+def _attribute(config: pytest.Config) -> None:
+    """With coverage, note which test is under way."""
+    settings = config.stash[_SETTINGS]
+    if not settings.coverage or settings.context != "test":
+        return
+    from pytest_kindcov._contexts import ContextHooks, NewlyCovered
+
+    def waits(fixture: pytest.FixtureDef[Any]) -> bool:
+        return hasattr(fixture.func, _SPEC) or isinstance(
+            getattr(fixture.func, "__self__", None), Fixtures
+        )
+
+    verbose = config.get_verbosity() > 0
+    hooks = ContextHooks(config.stash[_ACCESS].live, waits, config.stash[_NODEID], verbose)
+    config.pluginmanager.register(hooks, "kindcov-contexts")
+    config.pluginmanager.register(NewlyCovered(), "kindcov-newly")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindcov._signals import TermBridge, shield
 from pytest_kindcov._wait import wait_until
 from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError
+from pytest_kindcov.harvest.running import Running
 from pytest_kindcov.service.spec import GoService, ServiceSpec
 from pytest_kindcov.state import State, attached
+from pytest_kindcov.wire import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +30,11 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.harvest.record import Recorder
     from pytest_kindcov.options import Settings
     from pytest_kindcov.report.model import Summary
     from pytest_kindcov.service.provide import Provider
+    from pytest_kindcov.state import Live
 
 _INBOX = 0.2  # seconds within which a service that a test asks for late is noticed
 # Seconds between two looks at booting nodes. One look costs 0.3 s of a processor that kind needs,
@@ -83,6 +87,10 @@ class Owner:
         self._begin = time.monotonic()
         self._closed = False
         self._injected = False
+        self._running = Running()
+        self._recorder: Recorder | None = None
+        self._server: Server | None = None
+        self.live: Live = OwnerLive(self, "")
 
     @cached_property
     def state(self) -> State:
@@ -159,6 +167,8 @@ class Owner:
                 cluster = self._result()
                 if cluster is not None:
                     self._step(lambda: self._harvest(cluster))
+                    if self._recorder is not None:
+                        self._recorder.close()
                     self._step(lambda: self._leave(cluster))
             finally:
                 self._pool.shutdown(wait=True, cancel_futures=True)
@@ -166,7 +176,49 @@ class Owner:
                 self._remove_state()
         return self.outcome
 
+    def serve(self) -> None:
+        """Answer what workers tell and ask of the tests; called for each worker."""
+        if self._server is None and self.settings.coverage:
+            self._server = Server(self.state.directory, self._answer)
+
+    def forget(self, worker: str) -> None:
+        """A worker is gone."""
+        self.change(lambda: self._running.drop(worker))
+
+    def change(self, act: Callable[[], None]) -> None:
+        """Change what is under way, after what ran so far was booked."""
+        if self._recorder is not None:
+            self._recorder.change(act)
+        else:
+            act()
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """What reads the running services; None before there are any, and without coverage."""
+        return self._recorder
+
+    @property
+    def running(self) -> Running:
+        """What is under way."""
+        return self._running
+
+    def images(self, service: str) -> set[str]:
+        """Full names of the images of a service."""
+        with self._lock:
+            return {image for image, title in self._deployed.items() if title == service}
+
+    def _answer(self, method: str, worker: str, *arguments: Any) -> Any:
+        """A call from a worker, by the name of one of `Live`'s methods."""
+        live = OwnerLive(self, worker)
+        if method == "coverage":
+            summary = live.coverage(*arguments)
+            return [[tally.name, tally.statements, tally.covered] for tally in summary.packages]
+        calls = {"enter": live.enter, "leave": live.leave, "newly": live.newly}
+        return {**calls, "settle": live.settle}[method](*arguments)
+
     def _remove_state(self) -> None:
+        if self._server is not None:
+            self._server.close()
         if "state" in self.__dict__:
             shutil.rmtree(self.state.directory, ignore_errors=True)
 
@@ -208,7 +260,15 @@ class Owner:
         if settings.coverage:
             inject(cluster.nodes)
             self._injected = True
+            self._record(cluster)
         return cluster
+
+    def _record(self, cluster: KindCluster) -> None:
+        from pytest_kindcov.harvest.record import Recorder
+
+        self._recorder = Recorder(
+            cluster.nodes, self._running, lambda namespace: None, self.settings.poll
+        )
 
     @cached_property
     def _engine(self) -> Engine:
@@ -340,7 +400,14 @@ class Owner:
 
         self._tell("harvesting coverage")
         directory = self.settings.dir
-        result = harvest(self._api_once(), cluster.nodes, self._deployed, directory)
+        result = harvest(
+            self._api_once(),
+            cluster.nodes,
+            self._deployed,
+            directory,
+            recorder=self._recorder,
+            root=self.settings.rootdir,
+        )
         self.outcome.errors += result.errors
         self.outcome.problems += result.problems
         self.outcome.summary = result.summary
@@ -366,6 +433,62 @@ class Owner:
                 f" `kind export kubeconfig --name {cluster.name}`, delete it with"
                 f" `kind delete cluster --name {cluster.name}`"
             )
+
+
+class OwnerLive:
+    """What the tests of one worker tell the recorder and ask of it.
+
+    Args:
+        owner: has the recorder, once there is a cluster.
+        worker: its id, "" in a run without workers.
+
+    """
+
+    def __init__(self, owner: Owner, worker: str) -> None:
+        self._owner = owner
+        self._worker = worker
+
+    def enter(self, context: str) -> None:
+        """A context begins."""
+        self._owner.change(lambda: self._owner.running.enter(self._worker, context))
+
+    def leave(self) -> None:
+        """The innermost context ends, as soon as its work does."""
+        if self._owner.running.context(self._worker) and self._owner.settings.settle:
+            self.settle(self._owner.settings.settle)
+        self._owner.change(lambda: self._owner.running.leave(self._worker))
+
+    def newly(self) -> int:
+        """Statements that the innermost context was the first to run."""
+        recorder = self._owner.recorder
+        context = self._owner.running.context(self._worker)
+        return recorder.newly(context) if recorder is not None else 0
+
+    def settle(self, quiet: float) -> bool:
+        """Wait until the services were quiet."""
+        recorder = self._owner.recorder
+        return recorder.settle(quiet, max(5.0, 10 * quiet)) if recorder is not None else True
+
+    def coverage(self, service: str = "", namespace: str = "") -> Summary:
+        """What ran so far."""
+        from pytest_kindcov.covdata import profile as profiles
+        from pytest_kindcov.report.covdata import summary
+        from pytest_kindcov.report.model import Summary
+
+        recorder = self._owner.recorder
+        images = self._owner.images(service)
+        found = (
+            []
+            if recorder is None
+            else recorder.counters(
+                lambda container: (
+                    not service or (container.image in images and container.namespace == namespace)
+                )
+            )
+        )
+        if not found:
+            return Summary([])
+        return summary(profiles.merge([profiles.from_counters(*pair) for pair in found]))
 
 
 def _conditions(nodes: list[Object]) -> str:

@@ -11,18 +11,41 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pytest_kindcov._wait import wait_until
 from pytest_kindcov.errors import ClusterError, KindCovError
 from pytest_kindcov.service.spec import GoService, ServiceSpec
+from pytest_kindcov.wire import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.options import Settings
+    from pytest_kindcov.service.spec import Coverage
 
 _POLL = 0.02  # seconds between two looks at a small file
 
 
+class Live(Protocol):
+    """What is told of the tests, and asked of the running services."""
+
+    def enter(self, context: str) -> None:
+        """A context begins; "" stands for waiting, in which nothing is under way."""
+
+    def leave(self) -> None:
+        """The innermost context ends, as soon as its work does."""
+
+    def newly(self) -> int:
+        """Statements that the innermost context was the first to run."""
+
+    def settle(self, quiet: float) -> bool:
+        """Wait until the services were quiet for so many seconds; whether they became so."""
+
+    def coverage(self, service: str = "", namespace: str = "") -> Coverage:
+        """What ran so far, of one service or of all."""
+
+
 class Access(Protocol):
     """What fixtures need: the same in the owner and in a worker."""
+
+    live: Live
 
     def want(self, specs: list[ServiceSpec]) -> None:
         """Have the cluster and these services provided; returns at once."""
@@ -82,6 +105,7 @@ class View:
         self._state = State(directory)
         self._settings = settings
         self._worker = worker
+        self.live: Live = RemoteLive(directory, worker)
 
     def want(self, specs: list[ServiceSpec]) -> None:
         """Leave a note for the owner."""
@@ -99,6 +123,37 @@ class View:
             self.want([spec])
         what = f"service {spec.title}"
         return GoService(**self._state.wait(name, what, self._settings.timeout))
+
+
+class RemoteLive:
+    """The owner's recorder, asked from a worker."""
+
+    def __init__(self, directory: Path, worker: str) -> None:
+        self._caller = Caller(directory)
+        self._worker = worker
+
+    def enter(self, context: str) -> None:
+        """A context begins."""
+        self._caller.call("enter", self._worker, context)
+
+    def leave(self) -> None:
+        """The innermost context ends."""
+        self._caller.call("leave", self._worker)
+
+    def newly(self) -> int:
+        """Statements that the innermost context was the first to run."""
+        return int(self._caller.call("newly", self._worker))
+
+    def settle(self, quiet: float) -> bool:
+        """Wait until the services were quiet."""
+        return bool(self._caller.call("settle", self._worker, quiet))
+
+    def coverage(self, service: str = "", namespace: str = "") -> Coverage:
+        """What ran so far."""
+        from pytest_kindcov.report.model import Summary, Tally
+
+        packages = self._caller.call("coverage", self._worker, service, namespace)
+        return Summary([Tally(*package) for package in packages])
 
 
 def attached(info: dict[str, Any]) -> KindCluster:

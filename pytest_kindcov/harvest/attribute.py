@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from pytest_kindcov.covdata.model import Counters
+    from pytest_kindcov.harvest.running import Ran
 
     Units = npt.NDArray[np.int32]
 
@@ -30,14 +31,6 @@ SHUTDOWN = "[shutdown]"
 def shared(context: str) -> str:
     """The name of a context that was not alone with the process."""
     return f"{context} [shared]"
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What was under way: names of contexts, and a number that differs each time they change."""
-
-    names: tuple[str, ...] = ()
-    number: int = 0
 
 
 @dataclass(eq=False)

@@ -109,7 +109,7 @@ def unpack(archive: bytes, node: str) -> Collected:
             container = found.setdefault(parts[0], Container(parts[0], node))
             name = parts[-1]
             if len(parts) == 2 and name == "state.json" and member.isreg():
-                _identify(container, _content(tar, member))
+                identify(container, _content(tar, member))
             if len(parts) != 3 or not (META.fullmatch(name) or COUNTERS.fullmatch(name)):
                 continue
             count += 1
@@ -135,8 +135,8 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return file.read() if file else b""
 
 
-def _identify(container: Container, state: bytes) -> None:
-    """Take the names from containerd's CRI annotations, which runc.sh saved."""
+def identify(container: Container, state: bytes) -> None:
+    """Take a container's names from containerd's CRI annotations, which runc.sh saved."""
     try:
         notes = json.loads(state)["annotations"]
     except (ValueError, KeyError, TypeError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_kindcov.errors import HarvestError, KindCovError
 from pytest_kindcov.harvest import files, raw, verdict
 from pytest_kindcov.harvest.stop import stop
+from pytest_kindcov.report import contexts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_kindcov.cluster.api import Api
     from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.harvest.record import Recorder
     from pytest_kindcov.report.model import Summary
 
 
@@ -29,17 +31,30 @@ class Harvest:
     """How many containers, files and nodes the data is from."""
 
 
-def harvest(api: Api, nodes: list[Node], services: Mapping[str, str], directory: Path) -> Harvest:
+def harvest(
+    api: Api,
+    nodes: list[Node],
+    services: Mapping[str, str],
+    directory: Path,
+    *,
+    recorder: Recorder | None = None,
+    root: Path | None = None,
+) -> Harvest:
     """Harvest all containers of all nodes, those of other people's workloads included.
 
     Args:
         api: the cluster.
         nodes: all its nodes.
         services: full image name to title of the services that must give coverage.
-        directory: gets `covdata/` and `coverage.out`, of this run alone.
+        directory: gets `covdata/`, `coverage.out` and `.coverage`, of this run alone.
+        recorder: what was read of the running services.
+        root: of the repository.
 
     """
     result = Harvest()
+    periods = probe_periods(api)
+    if recorder is not None:
+        recorder.stopping()
     before = files.collect(nodes).containers
     ends = stop(api, before, set(services))
     # What started after the stop began (a controller's replacement pod) served no test.
@@ -57,6 +72,10 @@ def harvest(api: Api, nodes: list[Node], services: Mapping[str, str], directory:
         for container in containers
         if container.has_meta and not container.has_counters
     ]
+    if recorder is not None:
+        recorder.close()
+        recorder.complete(containers)
+        result.problems += recorder.problems
     _prepare(directory)
     raw.write(containers, directory / "covdata")
     with_data = [container for container in containers if container.has_counters]
@@ -72,12 +91,31 @@ def harvest(api: Api, nodes: list[Node], services: Mapping[str, str], directory:
                 " `go build -cover`",
             )
         )
+    if recorder is not None and root is not None:
+        metas, ran = recorder.contexts(
+            lambda container: periods.get((container.namespace, container.name), ())
+        )
+        contexts.write(directory, root, metas, ran.items())
     count = sum(len(container.files) for container in with_data)
     result.extent = ", ".join(
         _counted(number, word)
         for number, word in ((len(with_data), "container"), (count, "file"), (len(nodes), "node"))
     )
     return result
+
+
+def probe_periods(api: Api) -> dict[tuple[str, str], list[float]]:
+    """Seconds between the probes of each container: by namespace and container name."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for pod in api.list("v1", "Pod"):
+        for container in pod["spec"]["containers"]:
+            key = pod["metadata"]["namespace"], container["name"]
+            found.setdefault(key, []).extend(
+                float(container[probe].get("periodSeconds", 10))
+                for probe in ("readinessProbe", "livenessProbe", "startupProbe")
+                if container.get(probe)
+            )
+    return found
 
 
 def summarise(directory: Path) -> tuple[Summary | None, list[str]]:

@@ -31,6 +31,21 @@ class Summary:
     packages: list[Tally]
 
     @property
+    def statements(self) -> int:
+        """Of all packages."""
+        return self.total.statements
+
+    @property
+    def covered(self) -> int:
+        """Statements that were run."""
+        return self.total.covered
+
+    @property
+    def percent(self) -> str:
+        """Of all packages."""
+        return self.total.percent
+
+    @property
     def total(self) -> Tally:
         """Sum over all packages."""
         return Tally(

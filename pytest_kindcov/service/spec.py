@@ -6,9 +6,12 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindcov.errors import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,26 @@ def _is_major(part: str) -> bool:
     return part.startswith("v") and part[1:].isdigit()
 
 
+class Coverage(Protocol):
+    """What ran so far."""
+
+    @property
+    def statements(self) -> int:
+        """How many there are."""
+
+    @property
+    def covered(self) -> int:
+        """How many of them were run."""
+
+    @property
+    def percent(self) -> str:
+        """Such as `83.6%`."""
+
+    @property
+    def packages(self) -> Sequence[Any]:
+        """By package: `name`, `statements`, `covered`, `percent`."""
+
+
 @dataclass(frozen=True)
 class GoService:
     """A running service, as tests see it."""
@@ -123,6 +146,21 @@ class GoService:
     """Address to connect to; empty when no port was given."""
     port: int
     scheme: str = "http"
+    live: Callable[[str, str], Coverage] | None = field(default=None, compare=False, repr=False)
+    """Tells what a service (name, namespace) ran so far; None without coverage."""
+
+    def coverage(self) -> Coverage:
+        """What the service ran so far, in statements by package.
+
+        Raises:
+            ManifestError: the run is without coverage.
+
+        """
+        if self.live is None:
+            raise ManifestError(
+                f"service {self.name} has no coverage", remedy="run pytest with --kind-coverage"
+            )
+        return self.live(self.name, self.namespace)
 
     @property
     def url(self) -> str:
@@ -140,4 +178,6 @@ class GoService:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the way to the workers."""
-        return asdict(self)
+        return {
+            name: getattr(self, name) for name in ("name", "namespace", "host", "port", "scheme")
+        }

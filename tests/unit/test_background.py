@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_kindcov.harvest.attribute import BACKGROUND, STARTUP, Account, Ran, contexts
+from pytest_kindcov.harvest.attribute import BACKGROUND, STARTUP, Account, contexts
+from pytest_kindcov.harvest.running import Ran
 
 UNITS = 20
 MAIN, READY, LIVE, TIMER = [0, 1], [2, 3], [4], [5, 6, 7]

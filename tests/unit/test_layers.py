@@ -11,21 +11,22 @@ PACKAGE = Path(__file__).parents[2] / "pytest_kindcov"
 
 # A room may import the rooms below it.
 ROOMS = [
-    ("plugin", "_xdist", "__main__"),
+    ("plugin", "_xdist", "_contexts", "__main__"),
     ("cli",),
     ("session",),
+    ("handle",),
     ("state",),
     ("options",),
     ("harvest", "report"),
     ("service",),
     ("cluster",),
     ("covdata",),
-    ("_run", "_wait", "_signals", "errors"),
+    ("_run", "_wait", "_signals", "wire", "errors"),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 ONLY_IN = {
-    "pytest": {"plugin", "options", "_xdist"},
+    "pytest": {"plugin", "options", "_xdist", "_contexts"},
     "numpy": {"covdata", "harvest", "report"},
     "kubernetes": {"cluster/api"},
     "python_on_whales": {"cluster/engine"},

@@ -1,0 +1,399 @@
+"""The recorder: reads the counters of all running programs and books them to what is under way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_kindcov.covdata import counters as counter_files
+from pytest_kindcov.covdata import meta as meta_files
+from pytest_kindcov.covdata.memory import Region
+from pytest_kindcov.covdata.model import covered, merge, subtract
+from pytest_kindcov.errors import CoverageDataError, KindCovError
+from pytest_kindcov.harvest import files
+from pytest_kindcov.harvest.attribute import SHUTDOWN, Account, contexts
+from pytest_kindcov.harvest.inject import BASE
+from pytest_kindcov.harvest.live import NodeReader, Process, read_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.covdata.model import Bools, Counters, Meta
+    from pytest_kindcov.harvest.attribute import Units
+    from pytest_kindcov.harvest.files import Container
+    from pytest_kindcov.harvest.running import Running
+
+# Seconds between readings while a process is young, and for how long it is that. Its first probe
+# comes within a second and must be told from its start, or it is unknown when it comes again.
+_EARLY = 0.02
+_YOUNG = 3.0
+# An untrusted pod can write any number of files with the names of meta data.
+_MAX_META = 16
+
+
+@dataclass(eq=False)
+class Live:
+    """A process that is, or was, read.
+
+    Args:
+        process: where it runs.
+        container: what it runs in; the files stay empty.
+        last: uint32[U], its counters when they were last read.
+        seen: seconds since 1970, of the last reading.
+        since: seconds (monotonic), when it was first seen.
+        ended: whether it is gone.
+
+    """
+
+    process: Process
+    container: Container
+    since: float
+    seen: float = 0.0
+    ended: bool = False
+    stopping: bool = False
+    words: npt.NDArray[np.uint32] | None = None
+    region: Region | None = None
+    account: Account | None = None
+    last: Counters | None = None
+
+    @property
+    def meta(self) -> Meta | None:
+        """The meta data of its program, as soon as they are known."""
+        return self.region.meta if self.region else None
+
+
+@dataclass
+class Builds:
+    """The programs that were met: their meta data and places in memory."""
+
+    metas: dict[str, Meta | None] = field(default_factory=dict)
+    """By file name; None for a file that cannot be read."""
+    regions: dict[tuple[bytes, int], Region] = field(default_factory=dict)
+    by_build_id: dict[tuple[str, int], Region] = field(default_factory=dict)
+    ever: dict[bytes, Bools] = field(default_factory=dict)
+    """bool[U] by hash, the units that any process ran."""
+
+
+class Recorder:
+    """Reads all nodes: before and after each context, and some times a second besides.
+
+    All methods may be called from any thread.
+
+    Args:
+        nodes: of the cluster.
+        running: what is under way.
+        worker_of: namespace to the xdist worker that alone uses its services, None for all others.
+        interval: seconds between two readings, 0 for none but those at contexts.
+
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        running: Running,
+        worker_of: Callable[[str], str | None],
+        interval: float,
+    ) -> None:
+        self.problems: list[str] = []
+        self.lives: dict[Process, Live] = {}
+        self._running = running
+        self._worker_of = worker_of
+        self._interval = interval
+        self._readers = [NodeReader(node) for node in nodes]
+        self._reader_of = {reader.node.name: reader for reader in self._readers}
+        self._builds = Builds()
+        self._new: dict[str, int] = {}  # statements, by context
+        self._last = time.monotonic()
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name="kindcov-live", daemon=True)
+        self._thread.start()
+
+    def change(self, act: Callable[[], None]) -> None:
+        """Book what ran so far, then change what is under way."""
+        with self._lock:
+            self.read()
+            act()
+
+    def settle(self, quiet: float, limit: float) -> bool:
+        """Wait until no process did anything but its background's work for a while.
+
+        Nothing is waited for while several workers share the processes: they are never quiet.
+
+        Args:
+            quiet: seconds for which nothing may happen.
+            limit: seconds after which waiting ends.
+
+        Returns:
+            Whether it became quiet.
+
+        """
+        deadline = time.monotonic() + limit
+        self.read()
+        while len(self._running.ran().names) <= 1:
+            time.sleep(quiet)
+            if not self.read():
+                return True
+            if time.monotonic() > deadline:
+                return False
+        return False
+
+    def newly(self, context: str) -> int:
+        """Statements that ran for the first time in this run, in a context."""
+        self.read()
+        return self._new.get(context, 0)
+
+    def read(self) -> bool:
+        """Read all nodes and book what happened.
+
+        Returns:
+            Whether anything happened that is not known to be background.
+
+        """
+        with self._lock:
+            if self._closed.is_set():
+                return False
+            try:
+                readings = read_all(self._readers)
+            except KindCovError as error:
+                self._note(f"live reading failed, what ran meanwhile is booked later: {error}")
+                return False
+            now = time.monotonic()
+            for reading in readings:
+                for process in reading.started:
+                    self._start(process, now)
+                for process, words in reading.changed.items():
+                    self.lives[process].words = words
+                for process in reading.gone:
+                    self.lives[process].ended = True
+            wall = time.time()
+            lively = False
+            for live in self.lives.values():
+                lively = self._book(live, now) or lively
+                if not live.ended:
+                    live.seen = wall
+            self._last = now
+            return lively
+
+    def stopping(self) -> None:
+        """Read for the last time before the services are stopped."""
+        with self._lock:
+            self.read()
+            for live in self.lives.values():
+                live.stopping = not live.ended
+
+    def close(self) -> None:
+        """Read for the last time and end."""
+        with self._lock:
+            self.read()
+            self._closed.set()
+            for reader in self._readers:
+                self.problems += reader.problems
+                reader.close()
+        self._thread.join(timeout=10)
+
+    def complete(self, containers: Sequence[Container]) -> None:
+        """Join what was read with the exit files, so that each process counts once.
+
+        A process whose exit file holds less than was read of it (it was killed, it has none) gets
+        a file of the difference beside it. What exit files say beyond the last reading is booked
+        to the shutdown.
+
+        Args:
+            containers: as collected off the nodes; their files are added to.
+
+        """
+        by_id = {container.id: container for container in containers}
+        for live in self.lives.values():
+            container = by_id.get(live.process.container)
+            meta = live.meta
+            if container is None or meta is None or live.last is None or live.account is None:
+                continue
+            own = [
+                vector
+                for name in container.files
+                if _is_of(name, meta, live.process)
+                for vector in _vectors(container.files[name], meta)
+            ]
+            filed = merge(meta.mode, own) if own else meta.zeros()
+            if own:
+                beyond = np.where(filed > live.last, filed - live.last, np.uint32(0))
+                live.account.add(SHUTDOWN, beyond)
+            missing = np.where(live.last > filed, live.last - filed, np.uint32(0))
+            if missing.any():
+                name = counter_files.file_name(
+                    meta.hash, live.process.inner_pid, int(live.seen * 1e9)
+                )
+                segment = counter_files.Segment(missing)
+                container.files[name] = counter_files.write(meta, [segment])
+                container.files.setdefault(f"covmeta.{meta.hash.hex()}", meta_files.write(meta))
+
+    def contexts(
+        self, periods: Callable[[Container], Sequence[float]]
+    ) -> tuple[dict[bytes, Meta], dict[str, dict[bytes, Units]]]:
+        """Who ran what.
+
+        Args:
+            periods: seconds, of the probes of a container.
+
+        Returns:
+            The programs by hash; and by context and hash the units that ran: int32[N], ascending.
+
+        """
+        with self._lock:
+            booked = [live for live in self.lives.values() if live.account is not None]
+            metas = {live.meta.hash: live.meta for live in booked if live.meta is not None}
+            accounts = [(live.account, periods(live.container)) for live in booked if live.account]
+            return metas, contexts(accounts)
+
+    def counters(
+        self, wanted: Callable[[Container], bool] = lambda _: True
+    ) -> list[tuple[Meta, Counters]]:
+        """What the processes of these containers ran so far, by program."""
+        self.read()
+        with self._lock:
+            by_hash: dict[bytes, tuple[Meta, list[Counters]]] = {}
+            for live in self.lives.values():
+                if live.meta is not None and live.last is not None and wanted(live.container):
+                    by_hash.setdefault(live.meta.hash, (live.meta, []))[1].append(live.last)
+            return [(meta, merge(meta.mode, vectors)) for meta, vectors in by_hash.values()]
+
+    def _poll(self) -> None:
+        while True:
+            young = any(
+                not live.ended and time.monotonic() - live.since < _YOUNG
+                for live in list(self.lives.values())
+            )
+            interval = self._interval or 60.0
+            if self._closed.wait(min(interval, _EARLY) if young else interval):
+                return
+            if self._interval:
+                self.read()
+
+    def _start(self, process: Process, now: float) -> None:
+        container = files.Container(process.container, process.node)
+        self.lives[process] = Live(process, container, now)
+        try:
+            state = self._reader_of[process.node].read_file(
+                f"{BASE}/containers/{process.container}/state.json", 1 << 20
+            )
+        except KindCovError:
+            return  # a container that was there before the node was told; it has no names
+        files.identify(container, state)
+
+    def _book(self, live: Live, now: float) -> bool:
+        if live.ended and live.words is None:
+            return False
+        if live.words is not None:
+            try:
+                vector = self._vector(live, live.words)
+            except CoverageDataError as error:
+                self._note(f"{live.container.title}: cannot be read live: {error}")
+                live.words = None
+                return False
+            if vector is None:
+                return False  # its meta data are not there yet; the words are kept
+            live.words = None
+        else:
+            vector = None
+        if live.account is None:
+            if live.meta is None:
+                return False
+            live.account = Account(live.meta.hash, len(live.meta))
+        worker = self._worker_of(live.container.namespace)
+        ran = self._running.ran(worker)
+        delta = self._delta(live, vector, ran.names) if vector is not None else None
+        live.account.book(ran, self._last, now, delta)
+        if delta is None:
+            return False
+        return not live.account.background.knows(np.flatnonzero(covered(delta)).astype(np.int32))
+
+    def _delta(self, live: Live, vector: Counters, names: tuple[str, ...]) -> Counters | None:
+        meta = live.meta
+        assert meta is not None
+        before = live.last if live.last is not None else meta.zeros()
+        delta = subtract(vector, before)
+        live.last = vector
+        mask = covered(delta)
+        if not mask.any():
+            return None
+        ever = self._builds.ever.setdefault(meta.hash, np.zeros(len(meta), bool))
+        first = mask & ~ever
+        if first.any():
+            ever |= first
+            for name in names:
+                self._new[name] = self._new.get(name, 0) + int(meta.units[first, 4].sum())
+        return delta
+
+    def _vector(self, live: Live, words: npt.NDArray[np.uint32]) -> Counters | None:
+        """The counters in a copy of the region; None while the program is not known."""
+        if live.region is None:
+            key = (live.process.build_id, live.process.size)
+            live.region = self._builds.by_build_id.get(key)
+        if live.region is not None:
+            return live.region.counters(words)
+        for meta in self._metas(live):
+            region = self._builds.regions.setdefault((meta.hash, len(words)), Region(meta))
+            try:
+                vector = region.counters(words)
+            except CoverageDataError:
+                continue  # another program of the same container
+            if vector.any():
+                live.region = region
+                if live.process.build_id:
+                    self._builds.by_build_id[live.process.build_id, live.process.size] = region
+                return vector
+        return None
+
+    def _metas(self, live: Live) -> list[Meta]:
+        """The programs that wrote their meta data into a container's directory."""
+        reader = self._reader_of[live.process.node]
+        directory = f"{BASE}/containers/{live.process.container}/data"
+        found = []
+        try:
+            names = [name for name in reader.files(directory) if files.META.fullmatch(name)]
+            for name in sorted(names)[:_MAX_META]:
+                if name not in self._builds.metas:
+                    data = reader.read_file(f"{directory}/{name}", files.MAX_FILE)
+                    self._builds.metas[name] = _meta(name, data)
+                meta = self._builds.metas[name]
+                if meta is not None:
+                    found.append(meta)
+        except KindCovError as error:
+            self._note(f"{live.container.title}: cannot be read live: {error}")
+        return found
+
+    def _note(self, problem: str) -> None:
+        if problem not in self.problems and len(self.problems) < 100:
+            self.problems.append(problem)
+
+
+def _meta(name: str, data: bytes) -> Meta | None:
+    """What a meta file says; None for one that is not what its name says: pods are not trusted."""
+    try:
+        meta = meta_files.read(data)
+    except CoverageDataError:
+        return None
+    return meta if name == f"covmeta.{meta.hash.hex()}" else None
+
+
+def _is_of(name: str, meta: Meta, process: Process) -> bool:
+    """Whether a counter file is from a process: of its program, with its number."""
+    if not files.COUNTERS.fullmatch(name):
+        return False
+    _, digest, pid, _ = name.split(".")
+    return digest == meta.hash.hex() and int(pid) == process.inner_pid
+
+
+def _vectors(data: bytes, meta: Meta) -> list[Counters]:
+    try:
+        return [segment.counters for segment in counter_files.read(data, meta)]
+    except CoverageDataError:
+        return []  # named when the files are merged
