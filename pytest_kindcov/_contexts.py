@@ -49,7 +49,7 @@ class ContextHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
-        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+        self, fixturedef: pytest.FixtureDef[Any]
     ) -> Generator[None, object, object]:
         """What several tests share is no test's own, neither its set-up nor its teardown."""
         if fixturedef.scope == "function":
@@ -74,7 +74,7 @@ class ContextHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
+        self, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Note what the test newly ran, for its line."""
         report = yield

@@ -89,6 +89,7 @@ class Owner:
         self._injected = False
         self._running = Running()
         self._recorder: Recorder | None = None
+        self._worker_namespaces: dict[str, str] = {}  # to the worker that alone uses it
         self._server: Server | None = None
         self.live: Live = OwnerLive(self, "")
 
@@ -213,8 +214,9 @@ class Owner:
         if method == "coverage":
             summary = live.coverage(*arguments)
             return [[tally.name, tally.statements, tally.covered] for tally in summary.packages]
-        calls = {"enter": live.enter, "leave": live.leave, "newly": live.newly}
-        return {**calls, "settle": live.settle}[method](*arguments)
+        if method not in ("enter", "leave", "newly", "settle"):
+            raise ValueError(f"no method {method}")
+        return getattr(live, method)(*arguments)
 
     def _remove_state(self) -> None:
         if self._server is not None:
@@ -267,7 +269,7 @@ class Owner:
         from pytest_kindcov.harvest.record import Recorder
 
         self._recorder = Recorder(
-            cluster.nodes, self._running, lambda namespace: None, self.settings.poll
+            cluster.nodes, self._running, self._worker_namespaces.get, self.settings.poll
         )
 
     @cached_property
