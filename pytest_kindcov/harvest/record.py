@@ -75,8 +75,8 @@ class Builds:
 
     metas: dict[str, Meta | None] = field(default_factory=dict)
     """By file name; None for a file that cannot be read."""
-    regions: dict[tuple[bytes, int], Region] = field(default_factory=dict)
-    by_build_id: dict[tuple[str, int], Region] = field(default_factory=dict)
+    regions: dict[tuple[str, int], Region] = field(default_factory=dict)
+    """By Go's build id and bytes: builds with other flags have the same meta data elsewhere."""
     ever: dict[bytes, Bools] = field(default_factory=dict)
     """bool[U] by hash, the units that any process ran."""
 
@@ -334,21 +334,19 @@ class Recorder:
 
     def _vector(self, live: Live, words: npt.NDArray[np.uint32]) -> Counters | None:
         """The counters in a copy of the region; None while the program is not known."""
-        if live.region is None:
-            key = (live.process.build_id, live.process.size)
-            live.region = self._builds.by_build_id.get(key)
+        key = live.process.build_id, live.process.size
+        if live.region is None and live.process.build_id:
+            live.region = self._builds.regions.get(key)
         if live.region is not None:
             return live.region.counters(words)
         for meta in self._metas(live):
-            region = self._builds.regions.setdefault((meta.hash, len(words)), Region(meta))
+            region = Region(meta)
             try:
                 vector = region.counters(words)
             except CoverageDataError:
                 continue  # another program of the same container
             if vector.any():
-                live.region = region
-                if live.process.build_id:
-                    self._builds.by_build_id[live.process.build_id, live.process.size] = region
+                live.region = self._builds.regions[key] = region
                 return vector
         return None
 

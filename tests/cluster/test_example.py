@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import fresh
 import pytest
 from harness import ONE_ENGINE, ROOT, Runner
 
@@ -37,6 +38,7 @@ def test_example(runner: Runner, orders: Path) -> None:
     # Equal under all engines: what the tests run does not depend on where they run.
     TOTALS[runner.engine.name] = run.total()
     assert len(set(TOTALS.values())) == 1, TOTALS
+    assert_attributed(orders)
     raw = orders / ".kindcov" / "covdata"
     percents = go("tool", "covdata", "percent", f"-i={raw}", cwd=orders)
     for line in percents.splitlines():
@@ -143,6 +145,27 @@ def test_all_nodes_are_harvested(runner: Runner, orders: Path) -> None:
     assert len(counters) == 2
     assert run.total() == go_total(orders)
     assert runner.left_behind() == []
+
+
+def assert_attributed(orders: Path) -> None:
+    """Each test is said to run what it runs alone in a fresh process; all together are the total.
+
+    The probes of the pod's manifest fall into the tests, and two tests ask the same paths.
+    """
+    idle, alone = fresh.alone()
+    found = fresh.attributed(orders / ".kindcov/.coverage")
+    for test, lines in alone.items():
+        assert found.get(test, set()) - idle == lines, test
+    covered = set()
+    for line in (orders / ".kindcov/coverage.out").read_text().splitlines()[1:]:
+        block, statements, count = line.split()
+        if int(statements) and int(count):
+            path, _, span = block.partition(":")
+            first, last = (int(part.split(".")[0]) for part in span.split(","))
+            covered.add((path.removeprefix("example.com/orders/"), first, last))
+    every = set().union(*found.values())
+    for name, first, last in covered:
+        assert any((name, number) in every for number in range(first, last + 1)), (name, first)
 
 
 def _wait_for(log: Path, text: str, timeout: float = 180) -> None:

@@ -1,0 +1,227 @@
+"""Live counters on a real cluster: containers of every shape, and those that die."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from fresh import attributed
+from harness import ONE_ENGINE, ROOT, Runner
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = ROOT / "tests/programs/shapes"
+NODES = """kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+nodes:
+- role: control-plane
+- role: worker
+"""
+# Two replicas on two nodes, each with a sidecar and an init container of the same program; not
+# root, nothing to write to, stripped.
+PAIR = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: pair}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: pair}}
+  template:
+    metadata: {labels: {app: pair}}
+    spec:
+      tolerations: [{operator: Exists}]
+      topologySpreadConstraints:
+        - maxSkew: 1
+          topologyKey: kubernetes.io/hostname
+          whenUnsatisfiable: DoNotSchedule
+          labelSelector: {matchLabels: {app: pair}}
+      securityContext: {runAsNonRoot: true, runAsUser: 65532}
+      initContainers:
+        - name: first
+          image: pair:dev
+          env: [{name: ROLE, value: init}]
+          securityContext: {readOnlyRootFilesystem: true}
+      containers:
+        - name: pair
+          image: pair:dev
+          ports: [{containerPort: 8080}]
+          readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}
+          securityContext: {readOnlyRootFilesystem: true}
+        - name: side
+          image: pair:dev
+          env: [{name: ROLE, value: sidecar}]
+          securityContext: {readOnlyRootFilesystem: true}
+"""
+SINGLE = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      containers:
+        - name: {name}
+          image: {name}:dev
+          env: [{{name: DEAF, value: "{deaf}"}}]
+          ports: [{{containerPort: 8080}}]
+          readinessProbe: {{httpGet: {{path: /ready, port: 8080}}, periodSeconds: 1}}
+          resources: {{limits: {{memory: 64Mi}}}}
+"""
+CONFTEST = """
+from pytest_kindcov import go_service
+
+def service(name, **more):
+    return go_service(".", name=name, manifests=f"{name}.yaml", port=8080, **more)
+
+pair = service("pair", build_flags=["-ldflags=-s -w"])
+pie = service(
+    "pie",
+    build_flags=["-buildmode=pie", "-ldflags=-linkmode=external -extldflags=-static-pie"],
+    build_env={"CGO_ENABLED": "1"},
+)
+deaf = service("deaf")
+"""
+TESTS = """
+import json
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+JOB = '''
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      containers:
+        - {name: once, image: "pair:dev", env: [{name: ROLE, value: job}]}
+'''
+
+def get(service, path, tries=1):
+    for left in reversed(range(tries)):
+        try:
+            with urllib.request.urlopen(service.url + path, timeout=5) as answer:
+                return answer.status
+        except OSError:
+            if not left:
+                raise
+            time.sleep(0.2)
+
+def ask(service, path):
+    try:
+        get(service, path)
+    except OSError:
+        pass
+
+def test_alpha(pair):
+    for _ in range(20):
+        get(pair, "/alpha")
+
+def test_beta_pie(pie):
+    get(pie, "/beta")
+
+def test_beta(pair):
+    get(pair, "/beta")
+
+def test_late(deaf, kindcov):
+    get(deaf, "/late")
+    assert kindcov.settle(0.2)
+
+def test_after_late(deaf):
+    get(deaf, "/alpha")
+
+def test_exits(pie):
+    ask(pie, "/exit")
+    get(pie, "/alpha", 100)
+
+def test_deleted(pie, kind_cluster):
+    get(pie, "/beta")
+    kind_cluster.kubectl("delete", "pod", "-l", "app=pie")
+    get(pie, "/alpha", 100)
+
+def test_panics(deaf):
+    get(deaf, "/beta")
+    time.sleep(0.3)
+    ask(deaf, "/panic")
+    get(deaf, "/alpha", 100)
+
+def test_runs_out_of_memory(deaf):
+    get(deaf, "/beta")
+    ask(deaf, "/hog")
+    get(deaf, "/alpha", 200)
+
+def test_job(pair, kind_cluster, tmp_path):
+    (tmp_path / "job.yaml").write_text(JOB)
+    kind_cluster.kubectl("apply", "-f", str(tmp_path / "job.yaml"))
+    kind_cluster.kubectl("wait", "--for=condition=complete", "job/once", "--timeout=60s")
+
+def test_coverage_so_far(pair, kindcov):
+    before = kindcov.snapshot()
+    assert 0 < pair.coverage().covered <= before.covered < before.statements
+    get(pair, "/nothing")
+    assert kindcov.snapshot().covered >= before.covered
+"""
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    """A repository with the program in all its shapes."""
+    copy = tmp_path / "shapes"
+    shutil.copytree(PROGRAM, copy)
+    (copy / "pair.yaml").write_text(PAIR)
+    (copy / "pie.yaml").write_text(SINGLE.format(name="pie", deaf=""))
+    (copy / "deaf.yaml").write_text(SINGLE.format(name="deaf", deaf="yes"))
+    (copy / "kind.yaml").write_text(NODES)
+    (copy / "conftest.py").write_text(CONFTEST)
+    (copy / "test_shapes.py").write_text(TESTS)
+    return copy
+
+
+def marks(shapes: Path) -> dict[str, set[str]]:
+    """By context, the markers of the lines that ran."""
+    named = {
+        number: found[1]
+        for number, line in enumerate((shapes / "main.go").read_text().splitlines(), 1)
+        if (found := re.search(r"// mark: (\w+)", line))
+    }
+    with_marks = {}
+    for context, lines in attributed(shapes / ".kindcov/.coverage", "shapes").items():
+        with_marks[context.removeprefix("test_shapes.py::")] = {
+            named[number] for _, number in lines if number in named
+        }
+    return with_marks
+
+
+@ONE_ENGINE
+def test_shapes(runner: Runner, shapes: Path) -> None:
+    run = runner(
+        shapes, "--kind-coverage", "--kind-coverage-kind-config=kind.yaml", "-v", "-x",
+        "-o", "kindcov_allow=killed",
+    )  # fmt: skip
+    assert "11 passed" in run.output
+    assert runner.left_behind() == []
+    ran = marks(shapes)
+    assert {name: found for name, found in ran.items() if name.startswith("test_")} == {
+        "test_alpha": {"alpha"},
+        "test_beta_pie": {"beta"},
+        "test_beta": {"beta"},
+        "test_late": {"late"},
+        "test_after_late": {"alpha"},
+        "test_exits": {"exit", "alpha", "ready"},
+        "test_deleted": {"beta", "bye", "alpha", "ready"},
+        "test_panics": {"beta", "panic", "alpha", "ready"},
+        "test_runs_out_of_memory": {"beta", "hog", "alpha", "ready"},
+        "test_job": {"job"},
+        "test_coverage_so_far": {"default"},
+    }
+    assert "ready" in ran["background"]
+    assert "init" in ran["[startup]"]
+    assert ran["[shutdown]"] == {"bye"}
