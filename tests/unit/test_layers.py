@@ -26,7 +26,7 @@ LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 ONLY_IN = {
     "pytest": {"plugin", "options", "_xdist"},
-    "numpy": {"covdata", "report"},
+    "numpy": {"covdata", "report", "harvest/live"},
     "kubernetes": {"cluster/api"},
     "python_on_whales": {"cluster/engine"},
     "pytest_kind": {"cluster/kind"},
