@@ -160,13 +160,11 @@ class Recorder:
         with self._lock:
             if self._closed.is_set():
                 return False
-            try:
-                readings = read_all(self._readers)
-            except KindCovError as error:
-                self._note(f"live reading failed, what ran meanwhile is booked later: {error}")
-                return False
+            readings = read_all(self._readers)
             now = time.monotonic()
             for reading in readings:
+                if reading.error is not None:
+                    self._note(f"not read live for a while: {reading.error}")
                 for process in reading.started:
                     self._start(process, now)
                 for process, words in reading.changed.items():

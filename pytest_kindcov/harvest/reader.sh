@@ -1,0 +1,197 @@
+# Does what reader.pl does, with its requests and answers, for nodes without perl: bash and dd, with
+# stat, cat, mktemp, od and find. All watched regions are sent each time, changed or not. The memory
+# of a process is opened anew for each reading; that it is still the same program is looked at after.
+export LC_ALL=C # lengths are bytes
+proc=${1:-/proc}
+limit=$((64 << 20))
+newest='' again=1 scanned=0
+declare -A address length key exe host first loose
+work=$(mktemp -d -p /dev/shm kindcov.XXXXXX 2> /dev/null || mktemp -d) || exit 1
+trap 'rm -rf -- "$work"' EXIT
+shopt -s nullglob
+
+frame() { # number of bytes, highest bit: the head of an answer
+  local n=$(($1 | $2)) head
+  printf -v head '\\x%02x' $((n & 255)) $((n >> 8 & 255)) $((n >> 16 & 255)) $((n >> 24 & 255))
+  printf "$head"
+}
+
+answer() { # text, bytes in files, files
+  frame $((${#1} + $2)) 0
+  printf '%s' "$1"
+  shift 2
+  (($# == 0)) || cat -- "$@"
+}
+
+refuse() {
+  frame ${#1} $((1 << 31))
+  printf '%s' "$1"
+}
+
+container() { # pid; sets id
+  local text=''
+  id=''
+  IFS= read -r -d '' text 2> /dev/null < "$proc/$1/cgroup"
+  [[ $text =~ .*(^|[^0-9a-f])([0-9a-f]{64})([^0-9a-f]|$) ]] && id=${BASH_REMATCH[2]}
+}
+
+facts() { # pid; sets parent, started, stack
+  local text='' fields
+  IFS= read -r -d '' text 2> /dev/null < "$proc/$1/stat"
+  [[ $text == *') '* ]] || return
+  read -r -a fields <<< "${text##*) }"
+  parent=${fields[1]} started=${fields[19]} stack=${fields[25]}
+}
+
+describe() { # pid; after container, facts and with its identity in file: sets line
+  local text='' inner
+  IFS= read -r -d '' text 2> /dev/null < "$proc/$1/status"
+  [[ $text =~ NSpid:[^$'\n']*[[:space:]]([0-9]+)$'\n' ]] || return
+  line="new $1 $started $stack ${BASH_REMATCH[1]} ${id:--} $file"$'\n'
+}
+
+identify() { # pid; sets line
+  file=$(stat -L -c '%d %i %s %Y' "$proc/$1/exe" 2> /dev/null) || return
+  container "$1"
+  facts "$1" && describe "$1"
+}
+
+forget() {
+  unset "address[$1]" "length[$1]" "key[$1]" "exe[$1]"
+  loose[$1]=1
+}
+
+scan() { # adds to lines; see reader.pl
+  local last pids=() pid now=$EPOCHSECONDS file id parent started stack line young path paths own_stack
+  local -A file_of here
+  read -r -a last 2> /dev/null < "$proc/loadavg"
+  last=${last[4]}
+  if [[ -n $again || -z $last || $last != "$newest" || $now != "$scanned" ]]; then
+    again=
+    [[ -n $last && $last == "$newest" ]] || again=1
+    newest=$last scanned=$now
+    for path in "$proc"/[0-9]*; do
+      pids+=("${path##*/}")
+      here[${path##*/}]=1
+    done
+    for pid in "${!first[@]}"; do
+      [[ -n ${here[$pid]} ]] || unset "exe[$pid]" "host[$pid]" "first[$pid]" "loose[$pid]"
+    done
+  else
+    pids=("${!loose[@]}")
+  fi
+  paths=()
+  for pid in "${pids[@]}"; do
+    [[ -n ${address[$pid]} ]] || paths+=("$proc/$pid/exe")
+  done
+  ((${#paths[@]})) || return 0
+  while read -r path file; do
+    path=${path%/exe}
+    file_of[${path##*/}]=$file
+  done < <(stat -L -c '%n %d %i %s %Y' "${paths[@]}" 2> /dev/null)
+  for path in "${paths[@]}"; do
+    pid=${path%/exe} pid=${pid##*/} file=${file_of[$pid]}
+    : "${first[$pid]:=$now}"
+    young=$((now - first[$pid] <= 10))
+    if [[ -n ${exe[$pid]+known} && ${exe[$pid]} == "$file" ]]; then
+      [[ -n ${host[$pid]} ]] || continue
+      if ! ((young)); then
+        unset "loose[$pid]"
+        continue
+      fi
+    fi
+    id=''
+    [[ -z $file ]] || container "$pid"
+    if [[ -z $id || $id == "$own" ]]; then
+      exe[$pid]=$file host[$pid]=1
+      ! ((young)) || loose[$pid]=1
+      continue
+    fi
+    loose[$pid]=1
+    unset "host[$pid]" "exe[$pid]"
+    facts "$pid" || continue
+    describe "$pid" || continue
+    own_stack=$stack
+    if ((now - first[$pid] <= 1)) && [[ ${file_of[$parent]:-${exe[$parent]}} == "$file" ]] &&
+      facts "$parent" && [[ $stack == "$own_stack" ]]; then
+      continue # between vfork and exec
+    fi
+    lines+=$line
+    exe[$pid]=$file
+  done
+}
+
+peek() { # pid, address, length, file: the bytes, all or none
+  dd if="$proc/$1/mem" of="$4" bs="$3" count=1 skip="$2" iflag=skip_bytes,fullblock \
+    status=none 2> /dev/null && [[ -s $4 ]]
+}
+
+snap() {
+  local lines='' files=() total=0 pid parent started stack
+  for pid in "${!address[@]}"; do
+    if peek "$pid" "${address[$pid]}" "${length[$pid]}" "$work/$pid" &&
+      facts "$pid" && [[ "$started $stack" == "${key[$pid]}" ]]; then
+      lines+="data $pid ${length[$pid]}"$'\n'
+      files+=("$work/$pid")
+      total=$((total + length[$pid]))
+    else
+      lines+="gone $pid"$'\n'
+      forget "$pid"
+    fi
+  done
+  scan
+  answer "$lines"$'\n' "$total" "${files[@]}"
+}
+
+watch() { # pid, address, length, address of the known bytes, these in hex
+  local line file id parent started stack before found
+  (($3 <= limit)) || { refuse 'too long'; return; }
+  facts "$1" && before="$started $stack" && peek "$1" "$4" $((${#5} / 2)) "$work/check" ||
+    { refuse gone; return; }
+  found=$(od -An -v -tx1 "$work/check")
+  [[ ${found//[[:space:]]/} == "$5" ]] || { refuse differs; return; }
+  peek "$1" "$2" "$3" "$work/$1" && identify "$1" && [[ "$started $stack" == "$before" ]] ||
+    { refuse gone; return; }
+  address[$1]=$2 length[$1]=$3 key[$1]="$started $stack"
+  answer "${line}data $1 $3"$'\n\n' "$3" "$work/$1"
+}
+
+fetch() { # offset, length, path
+  local flags=skip_bytes,count_bytes,fullblock,nonblock size
+  (($2 <= limit)) || { refuse 'too long'; return; }
+  [[ $3 == "$proc"/* ]] || flags+=,nofollow
+  [[ -f $3 && ($3 == "$proc"/* || ! -L $3) ]] || { refuse "$3: not a file"; return; }
+  # What is read before an error, as at the end of a mapping, counts.
+  dd if="$3" of="$work/file" bs=64K skip="$1" count="$2" iflag="$flags" status=none 2> /dev/null
+  size=$(stat -c %s "$work/file" 2> /dev/null) || { refuse "$3: cannot be read"; return; }
+  answer '' "$size" "$work/file"
+  rm -f -- "$work/file"
+}
+
+list() {
+  local found=''
+  [[ ! -d $1 ]] || found=$(find "$1/" -maxdepth 1 -type f ! -name $'*\n*' -printf '%s %f\n' 2> /dev/null | head -n 20000)
+  answer "${found:+$found$'\n'}" 0
+}
+
+container self
+own=$id
+number='([0-9]{1,15})'
+while IFS= read -r request; do
+  if [[ $request == snap ]]; then
+    snap
+  elif [[ $request =~ ^watch\ $number\ $number\ $number\ $number\ (([0-9a-f]{2}){1,64})$ ]]; then
+    watch "${BASH_REMATCH[@]:1:5}"
+  elif [[ $request =~ ^identify\ $number$ ]]; then
+    if identify "${BASH_REMATCH[1]}"; then answer "$line"$'\n' 0; else refuse gone; fi
+  elif [[ $request =~ ^unwatch\ $number$ ]]; then
+    [[ -z ${address[${BASH_REMATCH[1]}]} ]] || forget "${BASH_REMATCH[1]}"
+    answer '' 0
+  elif [[ $request =~ ^read\ $number\ $number\ (/.+)$ ]]; then
+    fetch "${BASH_REMATCH[@]:1:3}"
+  elif [[ $request =~ ^list\ (/.+)$ ]]; then
+    list "${BASH_REMATCH[1]}"
+  else
+    refuse 'not a request'
+  fi
+done
