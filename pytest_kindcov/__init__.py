@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_kindcov.plugin import go_service
+    from pytest_kindcov.fixtures import go_service
     from pytest_kindcov.service.spec import GoService
 
 __all__ = ["GoService", "go_service"]
@@ -14,7 +14,7 @@ __all__ = ["GoService", "go_service"]
 def __getattr__(name: str) -> Any:
     """Public names, imported when they are first used."""
     if name == "go_service":
-        from pytest_kindcov.plugin import go_service
+        from pytest_kindcov.fixtures import go_service
 
         return go_service
     if name == "GoService":

@@ -4,130 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import shlex
-import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindcov import options, session, state
-from pytest_kindcov.errors import KindCovError
-from pytest_kindcov.handle import KindCov
-from pytest_kindcov.service.spec import GoService, ServiceSpec
+from pytest_kindcov import fixtures, options, session, state
+from pytest_kindcov.fixtures import ACCESS, NODEID, SETTINGS, is_ours, spec_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from pytest_kindcov.cluster.kind import KindCluster
+    from pytest_kindcov.service.spec import ServiceSpec
 
-_ACCESS = pytest.StashKey[state.Access]()
+
 _OWNER = pytest.StashKey[session.Owner]()
-_SETTINGS = pytest.StashKey[options.Settings]()
-_NODEID = pytest.StashKey[list[str]]()
-_SPEC = "__kindcov_spec__"
-
-
-def go_service(
-    package: str = "",
-    *,
-    manifests: str | Path | Sequence[str | Path] = (),
-    image: str = "",
-    port: int | None = None,
-    name: str = "",
-    namespace: str = "",
-    coverpkg: str | Sequence[str] = (),
-    build_flags: str | Sequence[str] = (),
-    build_env: Mapping[str, str] | None = None,
-    env: Mapping[str, str] | None = None,
-    dockerfile: str | Path = "",
-    timeout: float = 120.0,
-) -> Any:
-    """Make a session fixture that gives a running Go service.
-
-    `orders = go_service("./cmd/orders")` in a conftest is all it needs.
-
-    Paths are relative to the calling file's directory or one above it, up to pytest's root
-    directory. With `--kind-coverage` the service is built with coverage; nothing else changes.
-
-    Args:
-        package: the main package: a directory (`./cmd/orders`) or an import path. Without it,
-            `image` is taken as it is.
-        manifests: files, directories or Kustomize directories; default: a generated Deployment and
-            Service that PodSecurity *restricted* admits.
-        image: the image's name in the manifests; default: the only one they use.
-        port: the port of the service that `.url` leads to: of its Service, or of its container.
-        name: default: the last element of the package.
-        namespace: for objects that name none; default: `default`.
-        coverpkg: packages to cover, as `go build -coverpkg`; relative ones count from the module's
-            root. Default: Go's own, the packages of the main module.
-        build_flags: more flags for `go build`, such as `["-tags=e2e"]`.
-        build_env: environment for `go build`, over the one pytest runs in.
-        env: environment of the service's containers, over the manifests'.
-        dockerfile: build the image from this Dockerfile instead of from the program alone.
-        timeout: seconds for the rollout.
-
-    Returns:
-        A session-scoped fixture whose value is a `GoService`.
-
-    """
-    caller = Path(sys._getframe(1).f_code.co_filename).resolve().parent  # as warnings do
-    spec = ServiceSpec(
-        directory=str(caller),
-        package=package,
-        manifests=_texts(manifests),
-        image=image,
-        port=port,
-        name=name,
-        namespace=namespace,
-        coverpkg=tuple(coverpkg.split(",")) if isinstance(coverpkg, str) else tuple(coverpkg),
-        build_flags=tuple(
-            shlex.split(build_flags) if isinstance(build_flags, str) else build_flags
-        ),
-        build_env=dict(build_env or {}),
-        env={key: str(value) for key, value in (env or {}).items()},
-        dockerfile=str(dockerfile),
-        timeout=timeout,
-    )
-    if not (package or image or dockerfile):
-        raise pytest.UsageError("go_service: say a package or a dockerfile to build, or an image")
-
-    def service(request: pytest.FixtureRequest) -> GoService:
-        """A running Go service."""
-        running: GoService = _provided(request, lambda access: access.service(spec))
-        settings = request.config.stash[_SETTINGS]
-        live = request.config.stash[_ACCESS].live
-        return replace(running, live=live.coverage) if settings.coverage else running
-
-    setattr(service, _SPEC, spec)
-    return pytest.fixture(scope="session")(service)
-
-
-class Fixtures:
-    """Fixtures, registered late as an object so that ours win over pytest-kind's of one name."""
-
-    @pytest.fixture(scope="session")
-    def kind_cluster(self, request: pytest.FixtureRequest) -> KindCluster:
-        """The run's Kind cluster."""
-        cluster: KindCluster = _provided(request, lambda access: access.cluster())
-        return cluster
-
-    @pytest.fixture(scope="session")
-    def kindcov(self, request: pytest.FixtureRequest) -> KindCov:
-        """The run: its settings, its coverage so far, steps inside a test."""
-        stash = request.config.stash
-        return KindCov(stash[_SETTINGS], stash[_ACCESS].live, stash[_NODEID])
-
-
-def _provided(request: pytest.FixtureRequest, get: Any) -> Any:
-    __tracebackhide__ = True
-    try:
-        return get(request.config.stash[_ACCESS])
-    except KindCovError as error:
-        message = str(error)
-    pytest.fail(message, pytrace=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -138,19 +30,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the role: owner, or view in an xdist worker. Nothing here costs."""
     settings = options.resolve(config)
-    config.stash[_SETTINGS] = settings
-    config.pluginmanager.register(Fixtures(), "kindcov-fixtures")
-    config.stash[_NODEID] = []
+    config.stash[SETTINGS] = settings
+    config.pluginmanager.register(fixtures, "kindcov-fixtures")
+    config.stash[NODEID] = []
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         from pytest_kindcov._xdist import STATE_KEY
 
-        config.stash[_ACCESS] = state.View(settings, Path(worker[STATE_KEY]), worker["workerid"])
+        config.stash[ACCESS] = state.View(settings, Path(worker[STATE_KEY]), worker["workerid"])
         _attribute(config)
         return
     progress = Progress(config)
     owner = session.Owner(settings, progress.tell, progress.flush)
-    config.stash[_ACCESS] = config.stash[_OWNER] = owner
+    config.stash[ACCESS] = config.stash[_OWNER] = owner
     config.add_cleanup(lambda: _close_silently(owner))
     _attribute(config)
     if config.pluginmanager.hasplugin("xdist"):
@@ -161,25 +53,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _attribute(config: pytest.Config) -> None:
     """With coverage, note which test is under way."""
-    settings = config.stash[_SETTINGS]
+    settings = config.stash[SETTINGS]
     if not settings.coverage or settings.context != "test":
         return
     from pytest_kindcov._contexts import ContextHooks, NewlyCovered
 
-    def waits(fixture: pytest.FixtureDef[Any]) -> bool:
-        return hasattr(fixture.func, _SPEC) or isinstance(
-            getattr(fixture.func, "__self__", None), Fixtures
-        )
-
     verbose = config.get_verbosity() > 0
-    hooks = ContextHooks(config.stash[_ACCESS].live, waits, config.stash[_NODEID], verbose)
+    hooks = ContextHooks(config.stash[ACCESS].live, is_ours, config.stash[NODEID], verbose)
     config.pluginmanager.register(hooks, "kindcov-contexts")
-    config.pluginmanager.register(NewlyCovered(), "kindcov-newly")
+    if not hasattr(config, "workerinput"):  # a worker's reports are shown by the controller
+        config.pluginmanager.register(NewlyCovered(), "kindcov-newly")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Settings that are not defaults, with their source."""
-    settings = config.stash[_SETTINGS]
+    settings = config.stash[SETTINGS]
     return f"kindcov: {settings.describe()}" if settings.sources else None
 
 
@@ -194,7 +82,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     specs, needed = _needs(session.items)
     if needed:
-        config.stash[_ACCESS].want(specs)
+        config.stash[ACCESS].want(specs)
 
 
 @pytest.hookimpl(trylast=True)
@@ -246,7 +134,7 @@ def _needs(items: Sequence[pytest.Item]) -> tuple[list[ServiceSpec], bool]:
         # start when their fixture is first used.
         known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
         for name in names & set(known):
-            spec = getattr(known[name][-1].func, _SPEC, None)
+            spec = spec_of(known[name][-1])
             if spec is not None:
                 specs[spec.key] = spec
     return list(specs.values()), needed or bool(specs)
@@ -255,17 +143,7 @@ def _needs(items: Sequence[pytest.Item]) -> tuple[list[ServiceSpec], bool]:
 def _is_ours(item: pytest.Item) -> bool:
     known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
     definitions = known.get("kind_cluster")
-    if not definitions:
-        return False
-    return isinstance(getattr(definitions[-1].func, "__self__", None), Fixtures) or (
-        getattr(definitions[-1].func, "__module__", "") == __name__
-    )
-
-
-def _texts(values: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
-    if isinstance(values, (str, Path)):
-        return (str(values),) if str(values) else ()
-    return tuple(str(value) for value in values)
+    return definitions is not None and is_ours(definitions[-1])
 
 
 def _close_silently(owner: session.Owner) -> None:

@@ -31,7 +31,7 @@ def orders():
 Lines = frozenset[tuple[str, int]]
 
 
-def attributed(data: Path, repository: str = "orders") -> dict[str, set[tuple[str, int]]]:
+def attributed(data: Path) -> dict[str, set[tuple[str, int]]]:
     """Contexts of a `.coverage` file, and their lines: path in the repository, and number."""
     with sqlite3.connect(f"file:{data}?mode=ro", uri=True) as connection:
         rows = connection.execute(
@@ -40,7 +40,7 @@ def attributed(data: Path, repository: str = "orders") -> dict[str, set[tuple[st
         ).fetchall()
     found: dict[str, set[tuple[str, int]]] = {}
     for context, path, bits in rows:
-        name = path.rpartition(f"/{repository}/")[2]
+        name = path.removeprefix(f"{data.parent.parent}/")
         found.setdefault(context, set()).update((name, line) for line in numbits_to_nums(bits))
     return found
 

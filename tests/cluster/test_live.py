@@ -166,7 +166,7 @@ def test_job(pair, kind_cluster, tmp_path):
 def test_coverage_so_far(pair, kindcov):
     before = kindcov.snapshot()
     assert 0 < pair.coverage().covered <= before.covered < before.statements
-    get(pair, "/nothing")
+    ask(pair, "/nothing")
     assert kindcov.snapshot().covered >= before.covered
 """
 
@@ -193,7 +193,7 @@ def marks(shapes: Path) -> dict[str, set[str]]:
         if (found := re.search(r"// mark: (\w+)", line))
     }
     with_marks = {}
-    for context, lines in attributed(shapes / ".kindcov/.coverage", "shapes").items():
+    for context, lines in attributed(shapes / ".kindcov/.coverage").items():
         with_marks[context.removeprefix("test_shapes.py::")] = {
             named[number] for _, number in lines if number in named
         }
@@ -204,7 +204,6 @@ def marks(shapes: Path) -> dict[str, set[str]]:
 def test_shapes(runner: Runner, shapes: Path) -> None:
     run = runner(
         shapes, "--kind-coverage", "--kind-coverage-kind-config=kind.yaml", "-v", "-x",
-        "-o", "kindcov_allow=killed",
     )  # fmt: skip
     assert "11 passed" in run.output
     assert runner.left_behind() == []

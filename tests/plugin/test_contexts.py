@@ -142,6 +142,7 @@ def test_each_line_shows_what_it_newly_ran(
 ) -> None:
     result = run(pytester, "-v", *mode)
     result.stdout.fnmatch_lines(["*test_a*+14 stmts*"] if not mode else ["*+14 stmts*test_a*"])
+    assert result.stdout.str().count("+14 stmts") == 2
 
 
 def test_off_by_option(pytester: pytest.Pytester, told: Path) -> None:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "pytest_kindcov"
 ROOMS = [
     ("plugin", "_xdist", "_contexts", "__main__"),
     ("cli",),
-    ("session",),
+    ("session", "fixtures"),
     ("handle",),
     ("state",),
     ("options",),
@@ -26,7 +26,7 @@ ROOMS = [
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 ONLY_IN = {
-    "pytest": {"plugin", "options", "_xdist", "_contexts"},
+    "pytest": {"plugin", "fixtures", "options", "_xdist", "_contexts"},
     "numpy": {"covdata", "harvest", "report"},
     "kubernetes": {"cluster/api"},
     "python_on_whales": {"cluster/engine"},

@@ -1,0 +1,144 @@
+"""Fixtures: the cluster, the run, and the services that `go_service` describes.
+
+This module is registered as a plugin late, so that its `kind_cluster` wins over pytest-kind's.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_kindcov import options, state
+from pytest_kindcov.errors import KindCovError
+from pytest_kindcov.handle import KindCov
+from pytest_kindcov.service.spec import GoService, ServiceSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_kindcov.cluster.kind import KindCluster
+
+ACCESS = pytest.StashKey[state.Access]()
+SETTINGS = pytest.StashKey[options.Settings]()
+NODEID = pytest.StashKey[list[str]]()
+_SPEC = "__kindcov_spec__"
+
+
+def go_service(
+    package: str = "",
+    *,
+    manifests: str | Path | Sequence[str | Path] = (),
+    image: str = "",
+    port: int | None = None,
+    name: str = "",
+    namespace: str = "",
+    coverpkg: str | Sequence[str] = (),
+    build_flags: str | Sequence[str] = (),
+    build_env: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    dockerfile: str | Path = "",
+    timeout: float = 120.0,
+) -> Any:
+    """Make a session fixture that gives a running Go service.
+
+    `orders = go_service("./cmd/orders")` in a conftest is all it needs.
+
+    Paths are relative to the calling file's directory or one above it, up to pytest's root
+    directory. With `--kind-coverage` the service is built with coverage; nothing else changes.
+
+    Args:
+        package: the main package: a directory (`./cmd/orders`) or an import path. Without it,
+            `image` is taken as it is.
+        manifests: files, directories or Kustomize directories; default: a generated Deployment and
+            Service that PodSecurity *restricted* admits.
+        image: the image's name in the manifests; default: the only one they use.
+        port: the port of the service that `.url` leads to: of its Service, or of its container.
+        name: default: the last element of the package.
+        namespace: for objects that name none; default: `default`.
+        coverpkg: packages to cover, as `go build -coverpkg`; relative ones count from the module's
+            root. Default: Go's own, the packages of the main module.
+        build_flags: more flags for `go build`, such as `["-tags=e2e"]`.
+        build_env: environment for `go build`, over the one pytest runs in.
+        env: environment of the service's containers, over the manifests'.
+        dockerfile: build the image from this Dockerfile instead of from the program alone.
+        timeout: seconds for the rollout.
+
+    Returns:
+        A session-scoped fixture whose value is a `GoService`.
+
+    """
+    caller = Path(sys._getframe(1).f_code.co_filename).resolve().parent  # as warnings do
+    spec = ServiceSpec(
+        directory=str(caller),
+        package=package,
+        manifests=_texts(manifests),
+        image=image,
+        port=port,
+        name=name,
+        namespace=namespace,
+        coverpkg=tuple(coverpkg.split(",")) if isinstance(coverpkg, str) else tuple(coverpkg),
+        build_flags=tuple(
+            shlex.split(build_flags) if isinstance(build_flags, str) else build_flags
+        ),
+        build_env=dict(build_env or {}),
+        env={key: str(value) for key, value in (env or {}).items()},
+        dockerfile=str(dockerfile),
+        timeout=timeout,
+    )
+    if not (package or image or dockerfile):
+        raise pytest.UsageError("go_service: say a package or a dockerfile to build, or an image")
+
+    def service(request: pytest.FixtureRequest) -> GoService:
+        """A running Go service."""
+        running: GoService = _provided(request, lambda access: access.service(spec))
+        settings = request.config.stash[SETTINGS]
+        live = request.config.stash[ACCESS].live
+        return replace(running, live=live.coverage) if settings.coverage else running
+
+    setattr(service, _SPEC, spec)
+    return pytest.fixture(scope="session")(service)
+
+
+@pytest.fixture(scope="session")
+def kind_cluster(request: pytest.FixtureRequest) -> KindCluster:
+    """The run's Kind cluster."""
+    cluster: KindCluster = _provided(request, lambda access: access.cluster())
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def kindcov(request: pytest.FixtureRequest) -> KindCov:
+    """The run: its settings, its coverage so far, steps inside a test."""
+    stash = request.config.stash
+    return KindCov(stash[SETTINGS], stash[ACCESS].live, stash[NODEID])
+
+
+def spec_of(fixture: pytest.FixtureDef[Any]) -> ServiceSpec | None:
+    """The service that a fixture stands for, None for other fixtures."""
+    spec: ServiceSpec | None = getattr(fixture.func, _SPEC, None)
+    return spec
+
+
+def is_ours(fixture: pytest.FixtureDef[Any]) -> bool:
+    """Whether a fixture only waits for what the owner provides."""
+    return spec_of(fixture) is not None or fixture.func.__module__ == __name__
+
+
+def _provided(request: pytest.FixtureRequest, get: Any) -> Any:
+    __tracebackhide__ = True
+    try:
+        return get(request.config.stash[ACCESS])
+    except KindCovError as error:
+        message = str(error)
+    pytest.fail(message, pytrace=False)
+
+
+def _texts(values: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    if isinstance(values, (str, Path)):
+        return (str(values),) if str(values) else ()
+    return tuple(str(value) for value in values)
