@@ -147,7 +147,7 @@ def find_region(module: bytes, noptrbss: int) -> Region | None:
         CoverageDataError: it is there, but has no plausible region.
 
     """
-    wanted = noptrbss.to_bytes(8, "little")
+    wanted = (noptrbss % (1 << 64)).to_bytes(8, "little")
     at = -1
     for _ in range(_MAX_MENTIONS):
         at = module.find(wanted, at + 1)
