@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.node import Node
     from pytest_kindcov.options import Settings
     from pytest_kindcov.report.model import Summary
+    from pytest_kindcov.service.deploy import Deployed
     from pytest_kindcov.service.provide import Provider
 
 _INBOX = 0.2  # seconds within which a service that a test asks for late is noticed
@@ -77,7 +78,7 @@ class Owner:
         self._lock = threading.Lock()
         self._bridge = TermBridge()
         self._wanted: set[str] = set()
-        self._deployed: dict[str, str] = {}  # image to title
+        self._deployed: list[Deployed] = []
         self._made: Future[KindCluster] | None = None
         self._tasks: list[Future[None]] = []
         self._begin = time.monotonic()
@@ -114,7 +115,7 @@ class Owner:
         """Start what workers asked for."""
         for note in sorted(self.state.directory.glob("want-*.json")):
             value = self.state.read(note.stem) or {}
-            note.unlink()
+            note.unlink(missing_ok=True)  # two threads may read it
             self.want([ServiceSpec.from_json(text) for text in value.get("specs", [])])
 
     def watch_inbox(self) -> None:
@@ -286,9 +287,13 @@ class Owner:
         self.state.publish(name, {"error": f"{what} could not be provided: {error.headline}"})
 
     def _deploy(self, spec: ServiceSpec) -> GoService:
-        service, image = self._provider.provide(spec)
+        with (
+            self._lock
+        ):  # several threads ask first, and what is done once is known to one provider
+            provider = self._provider
+        service, deployed = provider.provide(spec)
         with self._lock:
-            self._deployed[image] = spec.title
+            self._deployed.append(deployed)
         return service
 
     def _booted(self) -> list[Node]:
@@ -340,13 +345,14 @@ class Owner:
 
         self._tell("harvesting coverage")
         directory = self.settings.dir
-        result = harvest(self._api_once(), cluster.nodes, self._deployed, directory)
+        services = {deployed.image: deployed.title for deployed in self._deployed}
+        result = harvest(self._api_once(), cluster.nodes, services, directory)
         self.outcome.errors += result.errors
         self.outcome.problems += result.problems
         self.outcome.summary = result.summary
         if result.summary is not None:
             self.outcome.headline = f"cluster {cluster.name} ({cluster.engine.name}), " + "; ".join(
-                [*sorted(self._deployed.values()), result.extent]
+                [*sorted(services.values()), result.extent]
             )
             shown = _relative(directory, self.settings.rootdir)
             self.outcome.notes.append(f"wrote {shown}/coverage.out and {shown}/covdata/")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,14 @@ class ServiceSpec:
     dockerfile: str = ""
     timeout: float = 120.0
     """Seconds for the rollout."""
+    per_worker: bool = False
+    """Whether each xdist worker gets an instance of its own."""
+    worker: str = ""
+    """The xdist worker whose instance this is, such as `gw0`; empty for one that all share."""
+
+    def for_worker(self, worker: str) -> ServiceSpec:
+        """The spec of a worker's own instance; the spec itself when all workers share one."""
+        return replace(self, worker=worker) if self.per_worker else self
 
     @property
     def key(self) -> str:
@@ -51,6 +59,11 @@ class ServiceSpec:
                 return parts[-1]
             return Path(self.directory, self.package).resolve().name
         return self.image.rpartition("/")[2].partition("@")[0].partition(":")[0] or "service"
+
+    @property
+    def label(self) -> str:
+        """The title, with the worker whose instance it is: `orders (gw0)`."""
+        return f"{self.title} ({self.worker})" if self.worker else self.title
 
     def to_json(self) -> str:
         """The spec as JSON text."""
@@ -119,10 +132,13 @@ class GoService:
 
     name: str
     namespace: str
+    """Where its pods are; with `per_worker` the worker's own, such as `shop-gw0`."""
     host: str
     """Address to connect to; empty when no port was given."""
     port: int
     scheme: str = "http"
+    worker: str = ""
+    """The xdist worker whose own instance this is; empty for one that all share."""
 
     @property
     def url(self) -> str:
