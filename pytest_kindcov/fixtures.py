@@ -43,6 +43,7 @@ def go_service(
     env: Mapping[str, str] | None = None,
     dockerfile: str | Path = "",
     timeout: float = 120.0,
+    per_worker: bool = False,
 ) -> Any:
     """Make a session fixture that gives a running Go service.
 
@@ -67,6 +68,8 @@ def go_service(
         env: environment of the service's containers, over the manifests'.
         dockerfile: build the image from this Dockerfile instead of from the program alone.
         timeout: seconds for the rollout.
+        per_worker: under pytest-xdist each worker gets an instance of its own, in namespaces of its
+            own (`shop-gw0`), so that what a test does to the service is its own doing alone.
 
     Returns:
         A session-scoped fixture whose value is a `GoService`.
@@ -89,6 +92,7 @@ def go_service(
         env={key: str(value) for key, value in (env or {}).items()},
         dockerfile=str(dockerfile),
         timeout=timeout,
+        per_worker=per_worker,
     )
     if not (package or image or dockerfile):
         raise pytest.UsageError("go_service: say a package or a dockerfile to build, or an image")

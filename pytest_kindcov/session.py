@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_kindcov.harvest.record import Recorder
     from pytest_kindcov.options import Settings
     from pytest_kindcov.report.model import Summary
+    from pytest_kindcov.service.deploy import Deployed
     from pytest_kindcov.service.provide import Provider
     from pytest_kindcov.state import Live
 
@@ -81,7 +82,7 @@ class Owner:
         self._lock = threading.Lock()
         self._bridge = TermBridge()
         self._wanted: set[str] = set()
-        self._deployed: dict[str, str] = {}  # image to title
+        self._deployed: list[Deployed] = []
         self._made: Future[KindCluster] | None = None
         self._tasks: list[Future[None]] = []
         self._begin = time.monotonic()
@@ -89,7 +90,7 @@ class Owner:
         self._injected = False
         self._running = Running()
         self._recorder: Recorder | None = None
-        self._worker_namespaces: dict[str, str] = {}  # to the worker that alone uses it
+        self._worker_of: dict[str, str] = {}  # namespace to the worker that alone uses it
         self._server: Server | None = None
         self.live: Live = OwnerLive(self, "")
 
@@ -123,7 +124,7 @@ class Owner:
         """Start what workers asked for."""
         for note in sorted(self.state.directory.glob("want-*.json")):
             value = self.state.read(note.stem) or {}
-            note.unlink()
+            note.unlink(missing_ok=True)  # two threads may read it
             self.want([ServiceSpec.from_json(text) for text in value.get("specs", [])])
 
     def watch_inbox(self) -> None:
@@ -203,10 +204,14 @@ class Owner:
         """What is under way."""
         return self._running
 
-    def images(self, service: str) -> set[str]:
-        """Full names of the images of a service."""
+    def images(self, service: str, namespace: str) -> set[str]:
+        """Full names of the images of a service in a namespace."""
         with self._lock:
-            return {image for image, title in self._deployed.items() if title == service}
+            return {
+                deployed.image
+                for deployed in self._deployed
+                if deployed.title == service and namespace in deployed.namespaces
+            }
 
     def _answer(self, method: str, worker: str, *arguments: Any) -> Any:
         """A call from a worker, by the name of one of `Live`'s methods."""
@@ -269,7 +274,7 @@ class Owner:
         from pytest_kindcov.harvest.record import Recorder
 
         self._recorder = Recorder(
-            cluster.nodes, self._running, self._worker_namespaces.get, self.settings.poll
+            cluster.nodes, self._running, self._worker_of.get, self.settings.poll
         )
 
     @cached_property
@@ -348,10 +353,18 @@ class Owner:
         self.state.publish(name, {"error": f"{what} could not be provided: {error.headline}"})
 
     def _deploy(self, spec: ServiceSpec) -> GoService:
-        service, image = self._provider.provide(spec)
+        with (
+            self._lock
+        ):  # several threads ask first, and what is done once is known to one provider
+            provider = self._provider
+        service, deployed = provider.provide(spec)
         with self._lock:
-            self._deployed[image] = spec.title
+            self._deployed.append(deployed)
         return service
+
+    def _deploying(self, deployed: Deployed) -> None:
+        if deployed.worker:
+            self._worker_of |= dict.fromkeys(deployed.namespaces, deployed.worker)
 
     def _booted(self) -> list[Node]:
         """Wait for nodes that take images while kind works; none when it was quicker."""
@@ -377,6 +390,7 @@ class Owner:
             cluster=self._made.result,
             booted=self._booted,
             api=self._api_once,
+            deploying=self._deploying,
             tell=self._tell,
             cancel=self._cancel,
         )
@@ -402,10 +416,11 @@ class Owner:
 
         self._tell("harvesting coverage")
         directory = self.settings.dir
+        services = {deployed.image: deployed.title for deployed in self._deployed}
         result = harvest(
             self._api_once(),
             cluster.nodes,
-            self._deployed,
+            services,
             directory,
             recorder=self._recorder,
             root=self.settings.rootdir,
@@ -415,7 +430,7 @@ class Owner:
         self.outcome.summary = result.summary
         if result.summary is not None:
             self.outcome.headline = f"cluster {cluster.name} ({cluster.engine.name}), " + "; ".join(
-                [*sorted(self._deployed.values()), result.extent]
+                [*sorted(services.values()), result.extent]
             )
             shown = _relative(directory, self.settings.rootdir)
             self.outcome.notes.append(f"wrote {shown}/coverage.out and {shown}/covdata/")
@@ -478,7 +493,7 @@ class OwnerLive:
         from pytest_kindcov.report.model import Summary
 
         recorder = self._owner.recorder
-        images = self._owner.images(service)
+        images = self._owner.images(service, namespace)
         found = (
             []
             if recorder is None

@@ -109,7 +109,7 @@ class View:
 
     def want(self, specs: list[ServiceSpec]) -> None:
         """Leave a note for the owner."""
-        note = [spec.to_json() for spec in specs]
+        note = [spec.for_worker(self._worker).to_json() for spec in specs]
         self._state.publish(f"want-{self._worker}-{time.monotonic_ns()}", {"specs": note})
 
     def cluster(self) -> KindCluster:
@@ -117,7 +117,8 @@ class View:
         return attached(self._state.wait("cluster", "the cluster", self._settings.timeout))
 
     def service(self, spec: ServiceSpec) -> GoService:
-        """Wait for a service, asking for it first if nobody has."""
+        """Wait for a service, this worker's own if so specified, asking first if nobody has."""
+        spec = spec.for_worker(self._worker)
         name = f"service-{spec.key}"
         if self._state.read(name) is None:
             self.want([spec])

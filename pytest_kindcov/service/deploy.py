@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from pytest_kindcov._wait import wait_until
 from pytest_kindcov.cluster.api import UnknownKind, container_statuses, title
 from pytest_kindcov.errors import DeployError
+from pytest_kindcov.service.image import full_name
 from pytest_kindcov.service.manifests import templates
 
 if TYPE_CHECKING:
     import threading
 
     from pytest_kindcov.cluster.api import Api, Object
+    from pytest_kindcov.service.manifests import Manifests
     from pytest_kindcov.service.spec import ServiceSpec
 
 # What others refer to comes first; the rest keeps its order. A webhook that is in force before its
@@ -35,6 +37,8 @@ _FIRST = (
     "RoleBinding",
     "Service",
 )
+SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease"})
+"""Namespaces of the cluster itself."""
 _LAST = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 
 # Reasons for which a container waits that do not go away by waiting.
@@ -67,6 +71,43 @@ class Workload:
         return f"{self.kind} {self.namespace}/{self.name}"
 
 
+@dataclass(frozen=True)
+class Deployed:
+    """A service, or a worker's instance of it, that was deployed: what the harvest knows of it."""
+
+    title: str
+    image: str
+    """Full name of the image."""
+    worker: str
+    """The xdist worker whose own it is; empty when it is shared."""
+    workloads: tuple[tuple[str, str, str], ...]
+    """Namespace, kind and name of each workload that runs the image."""
+    containers: frozenset[str]
+    """Names of the containers that run the image."""
+    namespaces: frozenset[str]
+    """All namespaces in which it has objects; a worker's are its own alone."""
+
+    @classmethod
+    def of(cls, manifests: Manifests, spec: ServiceSpec) -> Deployed:
+        """What manifests, as they were applied, say of a service."""
+        default = spec.namespace or "default"
+        found = [
+            ((obj["metadata"].get("namespace") or default, obj["kind"], obj["metadata"]["name"]), c)
+            for obj, _, c in manifests.containers()
+        ]
+        return cls(
+            title=spec.title,
+            image=full_name(manifests.image),
+            worker=spec.worker,
+            workloads=tuple(dict.fromkeys(workload for workload, _ in found)),
+            containers=frozenset(str(container["name"]) for _, container in found),
+            namespaces=frozenset(
+                str(obj["metadata"].get("namespace") or default) for obj in manifests.objects
+            )
+            - SYSTEM,
+        )
+
+
 def apply(
     api: Api, objects: list[Object], spec: ServiceSpec, *, cancel: threading.Event | None = None
 ) -> list[Workload]:
@@ -94,6 +135,12 @@ def apply(
         )
         for obj, template in templates(objects)
     ]
+
+
+def apply_shared(api: Api, objects: list[Object], *, cancel: threading.Event | None = None) -> None:
+    """Apply cluster-wide objects."""
+    for obj in sorted(objects, key=_rank):
+        _apply_one(api, obj, "default", cancel)
 
 
 def wait_ready(

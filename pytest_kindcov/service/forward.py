@@ -47,7 +47,7 @@ def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[in
         The node port; 0 when the spec names no port and the manifests do not name just one.
 
     """
-    found = _target(manifests, spec)
+    found = port_target(manifests, spec)
     if found is None:
         return 0
     namespace, selector, target = found
@@ -55,7 +55,7 @@ def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[in
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
-            "name": f"kindcov-{spec.title}"[:63].rstrip("-"),
+            "name": entry_name(spec),
             "namespace": namespace,
             "labels": {_OWN_LABEL: "pytest-kindcov"},
         },
@@ -78,7 +78,14 @@ def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[in
     raise DeployError(
         f"service {spec.title}: no port is left",
         cause=f"all of the {len(ports)} node ports that are published on the host are in use",
+        remedy="use fewer workers or services, or --kind-coverage-address=node where the nodes'"
+        " addresses can be reached",
     )
+
+
+def entry_name(spec: ServiceSpec) -> str:
+    """Name of the NodePort Service that `expose` makes."""
+    return f"kindcov-{spec.title}"[:63].rstrip("-")
 
 
 def connect(
@@ -98,12 +105,12 @@ def connect(
     """
     namespace = _namespace(manifests, spec)
     if not node_port:
-        return GoService(spec.title, namespace, "", 0)
+        return GoService(spec.title, namespace, "", 0, worker=spec.worker)
     node = nodes[0]
     host, port = node.engine.address(node.name), node_port
     if not node.engine.reaches_nodes:
         host, port = "127.0.0.1", node.engine.published(node.name, node_port)
-    _, selector, target = _target(manifests, spec) or ("", {}, spec.port)
+    _, selector, target = port_target(manifests, spec) or ("", {}, spec.port)
     wanted = _number(manifests, target)
     problem = ""
     begin = time.monotonic()
@@ -164,7 +171,7 @@ def connect(
         cancel=cancel,
         error=DeployError,
     )
-    return GoService(spec.title, namespace, host, port)
+    return GoService(spec.title, namespace, host, port, worker=spec.worker)
 
 
 def _proxy_state(api: Api, pod: Object) -> list[str]:
@@ -190,7 +197,7 @@ def _namespace(manifests: Manifests, spec: ServiceSpec) -> str:
     return spec.namespace or "default"
 
 
-def _target(manifests: Manifests, spec: ServiceSpec) -> tuple[str, dict[str, str], Any] | None:
+def port_target(manifests: Manifests, spec: ServiceSpec) -> tuple[str, dict[str, str], Any] | None:
     """Namespace, pod selector and target port of the service's one port."""
     candidates = []
     fallback = None

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.cluster.node import Node, on_all
 from pytest_kindcov.errors import CommandError
-from pytest_kindcov.service import build, deploy, dockerfile, forward, image, manifests
+from pytest_kindcov.service import build, deploy, dockerfile, forward, image, manifests, workers
+from pytest_kindcov.service.once import Claims, Once
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
     from pathlib import Path
 
-    from pytest_kindcov.cluster.api import Api
+    from pytest_kindcov.cluster.api import Api, Object
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.service.manifests import Manifests
@@ -38,38 +41,114 @@ class Provider:
     booted: Callable[[], list[Node]]
     """Waits until nodes can take images, well before the cluster is made; may know of none."""
     api: Callable[[], Api]
+    deploying: Callable[[deploy.Deployed], None]
+    """Called before anything of a service is applied."""
     tell: Callable[[str], None]
     cancel: threading.Event
+    once: Once = field(default_factory=Once)
+    claims: Claims = field(default_factory=Claims)
 
-    def provide(self, spec: ServiceSpec) -> tuple[GoService, str]:
-        """Build, load and deploy a service and wait until it answers.
+    def provide(self, spec: ServiceSpec) -> tuple[GoService, deploy.Deployed]:
+        """Build, load and deploy a service, or a worker's instance, and wait until it answers.
+
+        What instances have in common is done once: the build, the loading, cluster-wide objects.
 
         Returns:
-            The handle, and the full name of its image.
+            The handle, and what the harvest knows of it.
 
         Raises:
             KindCovError: what is wrong with it.
 
         """
-        begin = time.monotonic()
-        loaded = manifests.load(spec, rootdir=self.rootdir, kubectl=self._kubectl)
-        reference = image.full_name(loaded.image)
-        load = self._build(spec, loaded, reference)
-        if spec.package or spec.dockerfile:
-            self.tell(f"{spec.title}: built in {time.monotonic() - begin:.1f} s")
-        load()
+        # Everybody's manifests are one worker's; each instance changes a copy.
+        loaded = copy.deepcopy(
+            self.once(
+                f"manifests {replace(spec, worker='').key}",
+                lambda: manifests.load(spec, rootdir=self.rootdir, kubectl=self._kubectl),
+            )
+        )
+        self._provide_image(spec, loaded)
         cluster = self.cluster()
         begin = time.monotonic()
-        manifests.prepare(loaded, spec)
         api = self.api()
+        if spec.worker:
+            loaded, shared, spec = workers.move(loaded, spec, api.namespaced)
+            for obj in shared:
+                self._apply_shared(obj)
+        manifests.prepare(loaded, spec)
+        deployed = deploy.Deployed.of(loaded, spec)
+        self._claim(spec, loaded, deployed)
+        self.deploying(deployed)
         workloads = deploy.apply(api, loaded.objects, spec, cancel=self.cancel)
         port = forward.expose(api, loaded, spec, cluster.forwarded)
         deploy.wait_ready(
             api, workloads, service=spec.title, timeout=spec.timeout, cancel=self.cancel
         )
         service = forward.connect(api, cluster.nodes, loaded, spec, port, cancel=self.cancel)
-        self.tell(f"{spec.title}: deployed in {time.monotonic() - begin:.1f} s")
-        return service, reference
+        self.tell(f"{spec.label}: deployed in {time.monotonic() - begin:.1f} s")
+        return service, deployed
+
+    def _provide_image(self, spec: ServiceSpec, loaded: Manifests) -> None:
+        """Build the image and load it into the nodes, once for all that need the same."""
+        reference = image.full_name(loaded.image)
+        program = _program(spec, self.rootdir)
+        if spec.package or spec.dockerfile:
+            self.claims.claim(
+                f"the image {reference}",
+                program,
+                spec.title,
+                cause="they build different programs under one name",
+                remedy="give each an image name of its own, in its manifests and in image=",
+            )
+        shape: list[object] = [program, reference]
+        if spec.package and not spec.dockerfile:
+            shape += [spec.title, loaded.program_paths(), loaded.needs_nonroot()]
+
+        def make() -> None:
+            begin = time.monotonic()
+            load = self._build(spec, loaded, reference)
+            if spec.package or spec.dockerfile:
+                self.tell(f"{spec.title}: built in {time.monotonic() - begin:.1f} s")
+            load()
+
+        self.once(f"image {json.dumps(shape)}", make)
+
+    def _claim(self, spec: ServiceSpec, loaded: Manifests, deployed: deploy.Deployed) -> None:
+        """Take namespaces, workloads and the entry: one service must not change another's."""
+        for namespace in sorted(deployed.namespaces):
+            self.claims.claim(
+                f"namespace {namespace}",
+                spec.worker,
+                spec.label,
+                cause="with per_worker=True a worker's namespaces are its own",
+                remedy="give one of them another namespace",
+            )
+        default = spec.namespace or "default"
+        for obj, _ in manifests.templates(loaded.objects):
+            where = obj["metadata"].get("namespace") or default
+            self.claims.claim(
+                f"{obj['kind']} {where}/{obj['metadata']['name']}",
+                _text(obj),
+                spec.title,
+                cause="each would change what the other applied",
+                remedy="let only one of them have it among its manifests, or give one namespace=",
+            )
+        target = forward.port_target(loaded, spec)
+        if target is not None:
+            self.claims.claim(
+                f"the address {target[0]}/{forward.entry_name(spec)}",
+                target,
+                spec.title,
+                cause="they have one name, and lead to different ports or pods",
+                remedy="give one of them a name of its own: go_service(..., name=...)",
+            )
+
+    def _apply_shared(self, obj: Object) -> None:
+        """Apply a cluster-wide object that workers share."""
+        self.once(
+            f"object {_text(obj)}",
+            lambda: deploy.apply_shared(self.api(), [obj], cancel=self.cancel),
+        )
 
     def _build(self, spec: ServiceSpec, loaded: Manifests, reference: str) -> Callable[[], None]:
         """Build the image and return what loads it into the nodes, waiting for them."""
@@ -143,3 +222,22 @@ class Provider:
         cluster = self.cluster()
         cluster.ensure_kubectl()
         return [str(cluster.kubectl_path)]
+
+
+def _program(spec: ServiceSpec, rootdir: Path) -> list[object]:
+    """What a service's program depends on: equal for all that can share one build.
+
+    Paths count as what they lead to from the conftest, so that two conftests can name one package.
+    """
+    if spec.dockerfile:
+        source = [str(spec.find(spec.dockerfile, rootdir)), spec.dockerfile]
+    elif spec.package.startswith((".", "/")):
+        source = [str(spec.find(spec.package, rootdir))]
+    else:
+        source = [spec.package, spec.directory] if spec.package else []
+    return [*source, spec.coverpkg, spec.build_flags, sorted(spec.build_env.items())]
+
+
+def _text(obj: Object) -> str:
+    """An object as text, equal for equal objects; YAML may hold dates."""
+    return json.dumps(obj, sort_keys=True, default=str)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +33,14 @@ class ServiceSpec:
     dockerfile: str = ""
     timeout: float = 120.0
     """Seconds for the rollout."""
+    per_worker: bool = False
+    """Whether each xdist worker gets an instance of its own."""
+    worker: str = ""
+    """The xdist worker whose instance this is, such as `gw0`; empty for one that all share."""
+
+    def for_worker(self, worker: str) -> ServiceSpec:
+        """The spec of a worker's own instance; the spec itself when all workers share one."""
+        return replace(self, worker=worker) if self.per_worker else self
 
     @property
     def key(self) -> str:
@@ -54,6 +62,11 @@ class ServiceSpec:
                 return parts[-1]
             return Path(self.directory, self.package).resolve().name
         return self.image.rpartition("/")[2].partition("@")[0].partition(":")[0] or "service"
+
+    @property
+    def label(self) -> str:
+        """The title, with the worker whose instance it is: `orders (gw0)`."""
+        return f"{self.title} ({self.worker})" if self.worker else self.title
 
     def to_json(self) -> str:
         """The spec as JSON text."""
@@ -142,10 +155,13 @@ class GoService:
 
     name: str
     namespace: str
+    """Where its pods are; with `per_worker` the worker's own, such as `shop-gw0`."""
     host: str
     """Address to connect to; empty when no port was given."""
     port: int
     scheme: str = "http"
+    worker: str = ""
+    """The xdist worker whose own instance this is; empty for one that all share."""
     live: Callable[[str, str], Coverage] | None = field(default=None, compare=False, repr=False)
     """Tells what a service (name, namespace) ran so far; None without coverage."""
 
@@ -178,6 +194,5 @@ class GoService:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the way to the workers."""
-        return {
-            name: getattr(self, name) for name in ("name", "namespace", "host", "port", "scheme")
-        }
+        names = ("name", "namespace", "host", "port", "scheme", "worker")
+        return {name: getattr(self, name) for name in names}

@@ -147,6 +147,42 @@ def test_all_nodes_are_harvested(runner: Runner, orders: Path) -> None:
     assert runner.left_behind() == []
 
 
+@ONE_ENGINE
+def test_an_instance_for_each_worker(runner: Runner, orders: Path) -> None:
+    """The example's manifests name their namespace, and make it."""
+    conftest = orders / "conftest.py"
+    text = conftest.read_text().replace("port=8080", "port=8080, per_worker=True")
+    conftest.write_text(text + SEEN)
+    run = runner(orders, "--kind-coverage", "-n", "2")
+    assert run.code == 0
+    assert run.output.count("orders: built in") == 1
+    seen = [(orders / f"{worker}.seen").read_text().splitlines() for worker in ("gw0", "gw1")]
+    assert [namespace for namespace, *_ in seen] == ["orders-gw0", "orders-gw1"]
+    assert len({url for _, url, *_ in seen}) == 2
+    for worker, (_, _, *labels) in zip(("gw0", "gw1"), seen, strict=True):
+        assert run.output.count(f"orders ({worker}): deployed in") == 1
+        assert "    pod-security.kubernetes.io/enforce: restricted" in labels
+    assert "2 containers, 4 files, 1 node" in run.output
+    # The same tests as in a serial run, on two instances: the same statements.
+    assert run.total() == go_total(orders) == readme_block()[-2].split()[-1]
+    assert_attributed(orders)
+    assert runner.left_behind() == []
+
+
+SEEN = """
+import os
+from pathlib import Path
+
+import pytest
+
+@pytest.fixture(scope="session", autouse=True)
+def seen(orders, kind_cluster):
+    namespace = kind_cluster.kubectl("get", "namespace", orders.namespace, "-o", "yaml")
+    file = Path(os.environ["PYTEST_XDIST_WORKER"] + ".seen")
+    file.write_text("\\n".join([orders.namespace, orders.url, namespace]))
+"""
+
+
 def assert_attributed(orders: Path) -> None:
     """Each test is said to run what it runs alone in a fresh process; all together are the total.
 

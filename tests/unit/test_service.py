@@ -13,7 +13,7 @@ import pytest
 
 from pytest_kindcov.errors import BuildError, ManifestError
 from pytest_kindcov.service import build, dockerfile, image, manifests
-from pytest_kindcov.service.forward import _target, listening_ports
+from pytest_kindcov.service.forward import listening_ports, port_target
 from pytest_kindcov.service.spec import GoService, ServiceSpec
 
 DEPLOYMENT = """
@@ -219,7 +219,7 @@ def test_generated_manifests_are_restricted(tmp_path: Path) -> None:
 def test_target_port(tmp_path: Path, port: int | None, target: Any) -> None:
     (tmp_path / "m.yaml").write_text(DEPLOYMENT)
     service = spec(tmp_path, package="./web", manifests=("m.yaml",), image="web", port=port)
-    found = _target(load(service, tmp_path), service)
+    found = port_target(load(service, tmp_path), service)
     assert (found[2] if found else None) == target
     if found:
         assert found[0] == "shop"
@@ -228,7 +228,7 @@ def test_target_port(tmp_path: Path, port: int | None, target: Any) -> None:
 def test_single_port_is_inferred(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text(DEPLOYMENT.replace(", {name: admin, port: 9000}", ""))
     service = spec(tmp_path, package="./web", manifests=("m.yaml",), image="web")
-    found = _target(load(service, tmp_path), service)
+    found = port_target(load(service, tmp_path), service)
     assert found == ("shop", {"app": "web"}, "http")
 
 
