@@ -98,12 +98,12 @@ class Account:
             self.background.saw(opened.begin, opened.end, units, counts)
         self._starting = False
 
-    def add(self, context: str, delta: Counters) -> None:
+    def add(self, names: tuple[str, ...], delta: Counters) -> None:
         """Book what was not read in time, such as an exit file's counts: uint32[U]."""
         self.close()
         units = np.flatnonzero(covered(delta)).astype(np.int32)
         if len(units):
-            self.windows.append(Window((context,), 0.0, 0.0, units, delta[units]))
+            self.windows.append(Window(names, 0.0, 0.0, units, delta[units]))
 
     def contexts(self, periods: Sequence[float] = ()) -> Iterable[tuple[str, Units]]:
         """Who ran what: names of contexts, and units, ascending; a name may come again.

@@ -38,6 +38,8 @@ _MAX_PHASES = 6000
 # Parts of the shortest gap between two sightings that are tried as the period: the ticks between
 # may have fallen into tests.
 _MAX_HIDDEN = 8
+# In a window of so many ticks, one more may have fallen on its edge.
+_MANY = 3
 # How many ticks that hit outweigh one that did not: a probe may come late, a wrong period misses
 # most of the time.
 _OUTSIDE = 2
@@ -134,7 +136,8 @@ class Background:
             times = self._fallen(event, [windows[i] for i in holding], sorted(set(periods)))
             for i, often in zip(holding, times, strict=True):
                 at = np.searchsorted(windows[i].units, event.units)
-                explained[i][at] += event.counts.astype(np.uint64) * np.uint64(often)
+                more = often + (often >= _MANY)
+                explained[i][at] += event.counts.astype(np.uint64) * np.uint64(more)
         return [window.counts <= count for window, count in zip(windows, explained, strict=True)]
 
     def _fallen(self, event: Event, holding: list[Window], periods: list[float]) -> list[int]:
@@ -145,7 +148,7 @@ class Background:
         for period in [*periods, *_gaps(seen)]:
             ticks = _ticks(period, spans, seen)
             if ticks is not None:
-                times, outside = _fall(ticks, spans)
+                times, outside = _fall(ticks, spans, seen)
                 score = sum(number > 0 for number in times) - _OUTSIDE * outside
                 if score > (best[0] if best else 0):
                     best = score, times
@@ -159,10 +162,15 @@ class Background:
         return [rounded(rate * (window.end - window.begin)) for window in holding]
 
 
-def _fall(ticks: Floats, spans: list[Span]) -> tuple[list[int], int]:
-    """How many ticks fell into each span, each into the nearest; and how many into none."""
+def _fall(ticks: Floats, spans: list[Span], seen: list[Span]) -> tuple[list[int], int]:
+    """How many ticks fell into each span, each into the nearest; and how many into none.
+
+    A sighting is sure to be a tick: one that may be it is not taken for a test's.
+    """
     begin, end = np.array(spans).T
     apart = np.maximum(begin - ticks[:, None], ticks[:, None] - end)
+    sure = np.array([span in seen for span in spans])
+    apart[:, ~sure] += np.where((apart[:, sure] <= _JITTER).any(axis=1), np.inf, 0.0)[:, None]
     nearest = apart.argmin(axis=1)
     hit = apart.min(axis=1) <= _JITTER
     times = np.bincount(nearest[hit], minlength=len(spans))

@@ -15,7 +15,7 @@ from pytest_kindcov.covdata.memory import Region
 from pytest_kindcov.covdata.model import covered, merge, subtract
 from pytest_kindcov.errors import CoverageDataError, KindCovError
 from pytest_kindcov.harvest import files
-from pytest_kindcov.harvest.attribute import SHUTDOWN, Account, contexts
+from pytest_kindcov.harvest.attribute import SHUTDOWN, STARTUP, Account, contexts
 from pytest_kindcov.harvest.inject import BASE
 from pytest_kindcov.harvest.live import NodeReader, Process, read_all
 
@@ -49,6 +49,8 @@ class Live:
         seen: seconds since 1970, of the last reading.
         since: seconds (monotonic), when it was first seen.
         ended: whether it is gone.
+        stopping: whether it still ran when the services were stopped.
+        ran: names of what was under way when it was noticed to be gone.
 
     """
 
@@ -58,6 +60,7 @@ class Live:
     seen: float = 0.0
     ended: bool = False
     stopping: bool = False
+    ran: tuple[str, ...] = ()
     words: npt.NDArray[np.uint32] | None = None
     region: Region | None = None
     account: Account | None = None
@@ -109,6 +112,7 @@ class Recorder:
         self._readers = [NodeReader(node) for node in nodes]
         self._reader_of = {reader.node.name: reader for reader in self._readers}
         self._builds = Builds()
+        self._unseen: dict[bytes, tuple[Meta, Account]] = {}  # of processes that were never read
         self._new: dict[str, int] = {}  # statements, by context
         self._last = time.monotonic()
         self._lock = threading.RLock()
@@ -170,7 +174,9 @@ class Recorder:
                 for process, words in reading.changed.items():
                     self.lives[process].words = words
                 for process in reading.gone:
-                    self.lives[process].ended = True
+                    live = self.lives[process]
+                    live.ended = True
+                    live.ran = self._running.ran(self._worker_of(live.container.namespace)).names
             wall = time.time()
             lively = False
             for live in self.lives.values():
@@ -202,36 +208,56 @@ class Recorder:
 
         A process whose exit file holds less than was read of it (it was killed, it has none) gets
         a file of the difference beside it. What exit files say beyond the last reading is booked
-        to the shutdown.
+        to the shutdown. Processes of other containers are forgotten.
 
         Args:
-            containers: as collected off the nodes; their files are added to.
+            containers: those that count, as collected; their files are added to.
 
         """
         by_id = {container.id: container for container in containers}
+        # What started when the services were stopped (a controller's new pod) served no test.
+        self.lives = {at: live for at, live in self.lives.items() if at.container in by_id}
+        joined: set[tuple[str, str]] = set()  # container id and name of a file
         for live in self.lives.values():
-            container = by_id.get(live.process.container)
+            container = by_id[live.process.container]
             meta = live.meta
-            if container is None or meta is None or live.last is None or live.account is None:
+            if meta is None or live.last is None or live.account is None:
                 continue
-            own = [
-                vector
-                for name in container.files
-                if _is_of(name, meta, live.process)
-                for vector in _vectors(container.files[name], meta)
-            ]
-            filed = merge(meta.mode, own) if own else meta.zeros()
+            own = [name for name in container.files if _is_of(name, meta, live.process)]
+            joined |= {(container.id, name) for name in own}
+            filed = merge(
+                meta.mode,
+                [meta.zeros(), *(v for name in own for v in _vectors(container.files[name], meta))],
+            )
             if own:
                 beyond = np.where(filed > live.last, filed - live.last, np.uint32(0))
-                live.account.add(SHUTDOWN, beyond)
+                live.account.add(live.ran or (SHUTDOWN,), beyond)
             missing = np.where(live.last > filed, live.last - filed, np.uint32(0))
             if missing.any():
-                name = counter_files.file_name(
-                    meta.hash, live.process.inner_pid, int(live.seen * 1e9)
-                )
-                segment = counter_files.Segment(missing)
-                container.files[name] = counter_files.write(meta, [segment])
+                stamp = int(live.seen * 1e9)
+                name = counter_files.file_name(meta.hash, live.process.inner_pid, stamp)
+                joined.add((container.id, name))
+                container.files[name] = counter_files.write(meta, [counter_files.Segment(missing)])
                 container.files.setdefault(f"covmeta.{meta.hash.hex()}", meta_files.write(meta))
+        for container in containers:
+            for name, data in container.files.items():
+                if files.COUNTERS.fullmatch(name) and (container.id, name) not in joined:
+                    self._book_unseen(container, name, data)
+
+    def _book_unseen(self, container: Container, name: str, data: bytes) -> None:
+        """Book a process that ended before it was ever read: by the time in its file's name."""
+        _, digest, _, stamp = name.split(".")
+        file = f"covmeta.{digest}"
+        if file not in self._builds.metas and file in container.files:
+            self._builds.metas[file] = _meta(file, container.files[file])
+        meta = self._builds.metas.get(file)
+        if meta is None:
+            return  # named when the files are merged
+        worker = self._worker_of(container.namespace)
+        names = self._running.at(int(stamp) / 1e9, worker) or (STARTUP,)
+        account = self._unseen.setdefault(meta.hash, (meta, Account(meta.hash, len(meta))))[1]
+        for vector in _vectors(data, meta):
+            account.add(names, vector)
 
     def contexts(
         self, periods: Callable[[Container], Sequence[float]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from bisect import bisect_right
 from dataclasses import dataclass
 
 
@@ -24,6 +26,9 @@ class Running:
         self._stacks: dict[str, list[str]] = {}
         self._changes = 0
         self._changed: dict[str, int] = {}  # by worker
+        # Seconds since 1970, and what was under way from then on by worker.
+        self._times: list[float] = []
+        self._history: list[dict[str, str]] = []
 
     def enter(self, worker: str, context: str) -> None:
         """A context begins in a worker."""
@@ -55,6 +60,26 @@ class Running:
         names = {stack[-1] for stack in self._stacks.values() if stack and stack[-1]}
         return Ran(tuple(sorted(names)), self._changes)
 
+    def at(self, when: float, worker: str | None = None) -> tuple[str, ...]:
+        """Names of what was under way at a time, in one worker or (None) in any.
+
+        Args:
+            when: seconds since 1970.
+            worker: its id.
+
+        """
+        number = bisect_right(self._times, when) - 1
+        if number < 0:
+            return ()
+        names = self._history[number]
+        if worker is not None:
+            return (names[worker],) if worker in names else ()
+        return tuple(sorted(set(names.values())))
+
     def _note(self, worker: str) -> None:
         self._changes += 1
         self._changed[worker] = self._changes
+        self._times.append(time.time())
+        self._history.append(
+            {at: stack[-1] for at, stack in self._stacks.items() if any(stack[-1:])}
+        )

@@ -90,6 +90,19 @@ def test_test_that_asks_the_probe_s_path_keeps_it(pause: float) -> None:
     assert all(ran[f"t{number}"] == {10} for number in range(30))
 
 
+@pytest.mark.parametrize("apart", [0.005, 0.015, 0.025])
+@pytest.mark.parametrize("before", [True, False])
+def test_probe_beside_a_test_that_asks_its_path(apart: float, before: bool) -> None:
+    """Seen on a cluster: the probe came 11 ms after the test had asked the same path."""
+    service = Service(probe(READY, 0.5, 1.0, 4))
+    begin = 2.5 + apart if before else 2.5 - apart - 0.02
+    service.idle(begin - service.now)
+    service.test("own", 0.02, READY, [10])
+    service.idle(0.01)
+    service.idle(0.5)
+    assert service.ran(1.0)["own"] == {2, 3, 10}
+
+
 def test_probe_and_own_call_in_one_test_are_counted() -> None:
     service = Service(probe(READY, 0.33, 1.0, 100))
     service.idle(3)

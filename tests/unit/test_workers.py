@@ -363,6 +363,7 @@ class Cluster:
             cluster=lambda: made,
             booted=lambda: early,
             api=lambda: self,  # type: ignore[arg-type,return-value]
+            deploying=lambda _: None,
             tell=lambda _: None,
             cancel=threading.Event(),
         )

@@ -41,7 +41,9 @@ func serve(address string) {
 		}
 	}()
 	<-ctx.Done()
-	fmt.Println("bye") // mark: bye
+	if ctx.Err() != nil {
+		fmt.Println("bye") // mark: bye
+	}
 }
 
 var hog [][]byte
