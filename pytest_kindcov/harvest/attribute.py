@@ -60,7 +60,8 @@ class Account:
         self.idle = np.zeros(units, np.uint32)
         """uint32[U], what ran while nothing was under way."""
         self._open: _Open | None = None
-        self._starting = True
+        self.starting = True
+        """Whether it has not been quiet yet, nor been used by anything of the run."""
 
     def book(self, ran: Ran, begin: float, end: float, delta: Counters | None) -> None:
         """Book what the process did between two readings.
@@ -74,7 +75,7 @@ class Account:
         """
         if self._open is not None and (self._open.ran != ran or (delta is None and not ran.names)):
             self.close()  # something else is under way, or an event of the background is over
-        if not ran.names and not self._starting:
+        if not ran.names and not self.starting:
             self.background.watched(begin, end)
         if delta is None:
             return
@@ -90,13 +91,13 @@ class Account:
         opened, self._open = self._open, None
         units = np.flatnonzero(covered(opened.total)).astype(np.int32)
         counts = opened.total[units]
-        if opened.ran.names or self._starting:
+        if opened.ran.names or self.starting:
             names = opened.ran.names or (STARTUP,)
             self.windows.append(Window(names, opened.begin, opened.end, units, counts))
         else:
             self.idle += opened.total
             self.background.saw(opened.begin, opened.end, units, counts)
-        self._starting = False
+        self.starting = False
 
     def add(self, names: tuple[str, ...], delta: Counters) -> None:
         """Book what was not read in time, such as an exit file's counts: uint32[U]."""

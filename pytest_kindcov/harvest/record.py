@@ -18,6 +18,7 @@ from pytest_kindcov.harvest import files
 from pytest_kindcov.harvest.attribute import SHUTDOWN, STARTUP, Account, contexts
 from pytest_kindcov.harvest.inject import BASE
 from pytest_kindcov.harvest.live import NodeReader, Process, read_all
+from pytest_kindcov.harvest.running import Ran
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,6 +115,7 @@ class Recorder:
         self._builds = Builds()
         self._unseen: dict[bytes, tuple[Meta, Account]] = {}  # of processes that were never read
         self._new: dict[str, int] = {}  # statements, by context
+        self._stopping = False
         self._last = time.monotonic()
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -176,7 +178,7 @@ class Recorder:
                 for process in reading.gone:
                     live = self.lives[process]
                     live.ended = True
-                    live.ran = self._running.ran(self._worker_of(live.container.namespace)).names
+                    live.ran = self._ran(live).names
             wall = time.time()
             lively = False
             for live in self.lives.values():
@@ -190,6 +192,7 @@ class Recorder:
         """Read for the last time before the services are stopped."""
         with self._lock:
             self.read()
+            self._stopping = True
             for live in self.lives.values():
                 live.stopping = not live.ended
 
@@ -231,7 +234,8 @@ class Recorder:
             )
             if own:
                 beyond = np.where(filed > live.last, filed - live.last, np.uint32(0))
-                live.account.add(live.ran or (SHUTDOWN,), beyond)
+                alone = STARTUP if live.account.starting else SHUTDOWN
+                live.account.add(live.ran or (alone,), beyond)
             missing = np.where(live.last > filed, live.last - filed, np.uint32(0))
             if missing.any():
                 stamp = int(live.seen * 1e9)
@@ -274,7 +278,11 @@ class Recorder:
         with self._lock:
             booked = [live for live in self.lives.values() if live.account is not None]
             metas = {live.meta.hash: live.meta for live in booked if live.meta is not None}
-            accounts = [(live.account, periods(live.container)) for live in booked if live.account]
+            metas |= {build: meta for build, (meta, _) in self._unseen.items()}
+            accounts: list[tuple[Account, Sequence[float]]] = [
+                (live.account, periods(live.container)) for live in booked if live.account
+            ]
+            accounts += [(account, ()) for _, account in self._unseen.values()]
             return metas, contexts(accounts)
 
     def counters(
@@ -331,13 +339,18 @@ class Recorder:
             if live.meta is None:
                 return False
             live.account = Account(live.meta.hash, len(live.meta))
-        worker = self._worker_of(live.container.namespace)
-        ran = self._running.ran(worker)
+        ran = self._ran(live)
         delta = self._delta(live, vector, ran.names) if vector is not None else None
         live.account.book(ran, self._last, now, delta)
         if delta is None:
             return False
         return not live.account.background.knows(np.flatnonzero(covered(delta)).astype(np.int32))
+
+    def _ran(self, live: Live) -> Ran:
+        """What is under way that a process may run for."""
+        if self._stopping:
+            return Ran((SHUTDOWN,), -1)
+        return self._running.ran(self._worker_of(live.container.namespace))
 
     def _delta(self, live: Live, vector: Counters, names: tuple[str, ...]) -> Counters | None:
         meta = live.meta
