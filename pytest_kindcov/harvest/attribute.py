@@ -135,6 +135,13 @@ def contexts(
         accounts: each with the periods of its probes, in seconds.
 
     """
+    accounts = list(accounts)
+    for account, _ in accounts:
+        account.close()
+    for account, _ in accounts:
+        for other, _ in accounts:
+            if other is not account and other.build == account.build:
+                account.background.borrow(other.background)
     found: dict[str, dict[bytes, list[Units]]] = {}
     for account, periods in accounts:
         for name, units in account.contexts(periods):

@@ -77,12 +77,14 @@ class Event:
         units: int32[N], ascending, what it runs.
         counts: uint32[N], the most that was seen of each in one event.
         sightings: when it was seen: seconds, from the reading before to the one after.
+        rate: how often a second it was seen in other processes of its program.
 
     """
 
     units: Units
     counts: Counters
     sightings: list[Span] = field(default_factory=list)
+    rate: float = 0.0
 
 
 class Background:
@@ -120,6 +122,20 @@ class Background:
         """Whether all these units are known as background."""
         return self._known.issuperset(units.tolist())
 
+    def borrow(self, other: Background) -> None:
+        """Know what another process of the same program does by itself.
+
+        A process that is new in the middle of a test was never seen alone.
+        """
+        for key, event in other.events.items():
+            if event.sightings:
+                own = self.events.setdefault(key, Event(event.units, event.counts))
+                own.rate = max(own.rate, other._rate(event))
+
+    def _rate(self, event: Event) -> float:
+        watched = sum(end - begin for begin, end in self._idle)
+        return len(event.sightings) / max(watched, 1e-3)
+
     def explain(self, windows: Sequence[Window], periods: Sequence[float] = ()) -> list[Bools]:
         """Which units of each window only the background ran there: bool[N] for each.
 
@@ -145,7 +161,7 @@ class Background:
         seen = event.sightings
         spans = sorted([*seen, *((window.begin, window.end) for window in holding)])
         best: tuple[int, list[int]] | None = None
-        for period in [*periods, *_gaps(seen)]:
+        for period in [*periods, *_gaps(seen)] if seen else []:
             ticks = _ticks(period, spans, seen)
             if ticks is not None:
                 times, outside = _fall(ticks, spans, seen)
@@ -156,8 +172,7 @@ class Background:
             where = dict(zip(spans, best[1], strict=True))
             return [where[window.begin, window.end] for window in holding]
         # No period fits. Seen once, it is expected where as much time passed; else anywhere.
-        watched = sum(end - begin for begin, end in self._idle)
-        rate = len(seen) / max(watched, 1e-3)
+        rate = self._rate(event) if seen else event.rate
         rounded = math.ceil if len(seen) > 1 else math.floor
         return [rounded(rate * (window.end - window.begin)) for window in holding]
 

@@ -208,13 +208,7 @@ def test_shapes(runner: Runner, shapes: Path) -> None:
     assert "11 passed" in run.output
     assert runner.left_behind() == []
     ran = marks(shapes)
-    # A pod that is new in the middle of a test has a first probe that nothing tells from the test.
-    new = ("test_exits", "test_deleted", "test_panics", "test_runs_out_of_memory")
-    tests = {
-        name: found - ({"ready"} if name in new else set())
-        for name, found in ran.items()
-        if name.startswith("test_")
-    }
+    tests = {name: found for name, found in ran.items() if name.startswith("test_")}
     assert tests == {
         "test_alpha": {"alpha"},
         "test_beta_pie": {"beta"},

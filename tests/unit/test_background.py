@@ -141,6 +141,18 @@ def test_hidden_ticks_between_two_sightings() -> None:
     assert service.ran()["t"] == {10}
 
 
+def test_new_process_in_the_middle_of_a_test() -> None:
+    """A pod that was replaced: another pod of its program says what a probe is."""
+    old = Service(probe(READY, 0.33, 1.0, 100))
+    old.idle(5)
+    new = Service(probe(READY, 0.33, 1.0, 100))
+    new.test("restarts", 4.2, [10])
+    new.test("own", 0.02, READY)
+    found = contexts([(old.account, [1.0]), (new.account, [1.0])])
+    assert found["restarts"][b"build"].tolist() == [10]
+    assert found["own"][b"build"].tolist() == [2, 3]
+
+
 def test_part_of_an_event_is_the_test_s() -> None:
     service = Service(probe(TIMER, 0.7, 1.0, 100))
     service.idle(5)
