@@ -1,4 +1,4 @@
-"""The console script: `kindcov report`."""
+"""The console script: `kindcov report`, `kindcov why`."""
 
 from __future__ import annotations
 
@@ -59,6 +59,22 @@ def _parser() -> argparse.ArgumentParser:
         " with all merged: covdata), json (coverage.json); DEST - is standard output; repeatable",
     )
     report.set_defaults(run=_run_report)
+    why = commands.add_parser(
+        "why",
+        help="which tests ran a line, or what only one test runs",
+        description="FILE:LINE lists the tests that ran a line of Go; FILE is a path, Go's name of"
+        " it, or an end of either. TEST, a node id or a part of it, lists the lines that nothing"
+        " else ran. What has :: in it is a test. The exit code is 0, also for a line that no test"
+        " ran, and 1 if the file, the line or the test is unknown.",
+    )
+    why.add_argument("question", metavar="FILE:LINE|TEST")
+    why.add_argument(
+        "--data",
+        action="append",
+        metavar="DIR",
+        help="what a run left, or its data file (default: .kindcov); repeatable: newest run first",
+    )
+    why.set_defaults(run=_run_why)
     return parser
 
 
@@ -75,3 +91,9 @@ def _run_report(options: argparse.Namespace) -> int:
     from pytest_kindcov.report import covdata
 
     return covdata.run(options.paths, options.reports or [("term", None)])
+
+
+def _run_why(options: argparse.Namespace) -> int:
+    from pytest_kindcov.report import why
+
+    return why.run(options.question, options.data or [".kindcov"])

@@ -28,6 +28,7 @@ LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 ONLY_IN = {
     "pytest": {"plugin", "fixtures", "options", "_xdist", "_contexts"},
     "numpy": {"covdata", "harvest", "report"},
+    "coverage": {"report"},
     "kubernetes": {"cluster/api"},
     "python_on_whales": {"cluster/engine"},
     "pytest_kind": {"cluster/kind"},
