@@ -5,7 +5,7 @@ export LC_ALL=C # lengths are bytes
 proc=${1:-/proc}
 limit=$((64 << 20))
 newest='' again=1 scanned=0
-declare -A address length key exe host first loose
+declare -A address length key exe host born loose
 work=$(mktemp -d -p /dev/shm kindcov.XXXXXX 2> /dev/null || mktemp -d) || exit 1
 trap 'rm -rf -- "$work"' EXIT
 shopt -s nullglob
@@ -61,9 +61,12 @@ forget() {
   loose[$1]=1
 }
 
-scan() { # adds to lines; see reader.pl
-  local last pids=() pid now=$EPOCHSECONDS file id parent started stack line young path paths own_stack
+# Adds to lines; see reader.pl. As each answer forks, the last process id always changes when there
+# is anything to read: a full scan of 100 processes costs SCANCOST ms.
+scan() {
+  local uptime last pids=() pid now=$EPOCHSECONDS file id parent started stack line young path paths found own_stack
   local -A file_of here
+  IFS=. read -r uptime _ 2> /dev/null < "$proc/uptime"
   read -r -a last 2> /dev/null < "$proc/loadavg"
   last=${last[4]}
   if [[ -n $again || -z $last || $last != "$newest" || $now != "$scanned" ]]; then
@@ -74,8 +77,8 @@ scan() { # adds to lines; see reader.pl
       pids+=("${path##*/}")
       here[${path##*/}]=1
     done
-    for pid in "${!first[@]}"; do
-      [[ -n ${here[$pid]} ]] || unset "exe[$pid]" "host[$pid]" "first[$pid]" "loose[$pid]"
+    for pid in "${!born[@]}"; do
+      [[ -n ${here[$pid]} ]] || unset "exe[$pid]" "host[$pid]" "born[$pid]" "loose[$pid]"
     done
   else
     pids=("${!loose[@]}")
@@ -85,14 +88,19 @@ scan() { # adds to lines; see reader.pl
     [[ -n ${address[$pid]} ]] || paths+=("$proc/$pid/exe")
   done
   ((${#paths[@]})) || return 0
-  while read -r path file; do
-    path=${path%/exe}
-    file_of[${path##*/}]=$file
-  done < <(stat -L -c '%n %d %i %s %Y' "${paths[@]}" 2> /dev/null)
+  mapfile -t found < <(exec stat -L -c '%n %d %i %s %Y' "${paths[@]}" 2> /dev/null)
+  for path in "${found[@]}"; do
+    pid=${path#"$proc"/}
+    file_of[${pid%%/*}]=${path#* }
+  done
   for path in "${paths[@]}"; do
-    pid=${path%/exe} pid=${pid##*/} file=${file_of[$pid]}
-    : "${first[$pid]:=$now}"
-    young=$((now - first[$pid] <= 10))
+    pid=${path#"$proc"/} pid=${pid%/exe} file=${file_of[$pid]}
+    [[ ${exe[$pid]-none} != "$file" || -n ${loose[$pid]} ]] || continue
+    if [[ -z ${born[$pid]} ]]; then
+      born[$pid]=$now
+      ! facts "$pid" || [[ -z $uptime ]] || born[$pid]=$((now - uptime + started / 100))
+    fi
+    young=$((now - born[$pid] <= 10))
     if [[ -n ${exe[$pid]+known} && ${exe[$pid]} == "$file" ]]; then
       [[ -n ${host[$pid]} ]] || continue
       if ! ((young)); then
@@ -112,7 +120,7 @@ scan() { # adds to lines; see reader.pl
     facts "$pid" || continue
     describe "$pid" || continue
     own_stack=$stack
-    if ((now - first[$pid] <= 1)) && [[ ${file_of[$parent]:-${exe[$parent]}} == "$file" ]] &&
+    if ((now - born[$pid] <= 1)) && [[ ${file_of[$parent]:-${exe[$parent]}} == "$file" ]] &&
       facts "$parent" && [[ $stack == "$own_stack" ]]; then
       continue # between vfork and exec
     fi

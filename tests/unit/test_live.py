@@ -258,8 +258,8 @@ def test_a_zombie_is_gone(reader: NodeReader, proc: Proc, build: Build) -> None:
     service = proc.start(build())
     (process,) = read(reader).started
     service.process.kill()
-    wait(lambda: " Z " in Path(f"/proc/{service.pid}/stat").read_text())
-    assert read(reader).gone == [process]
+    wait(lambda: read(reader).gone == [process])
+    assert " Z " in Path(f"/proc/{service.pid}/stat").read_text()
 
 
 def shell_of(reader: NodeReader) -> subprocess.Popen[bytes]:
