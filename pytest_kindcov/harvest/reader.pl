@@ -29,11 +29,13 @@ sub slurp {
     return $text // '';
 }
 
+my $own = '';
+
 sub container {
-    my @found = slurp("$proc/$_[0]/cgroup") =~ /(?<![0-9a-f])([0-9a-f]{64})(?![0-9a-f])/g;
+    my @found = grep { $_ ne $own } slurp("$proc/$_[0]/cgroup") =~ /(?<![0-9a-f])([0-9a-f]{64})(?![0-9a-f])/g;
     return @found ? $found[-1] : '';
 }
-my $own = container('self');    # the node's own, where the cgroup namespace is the host's
+$own = container('self');    # the node's own id, where the cgroup namespace is the host's
 
 sub exe {
     my @stat = stat "$proc/$_[0]/exe" or return '';
@@ -98,7 +100,7 @@ sub scan {
             if ($age > 10) { delete $loose{$pid}; next }
         }
         my $id = $exe ? container($pid) : '';
-        if ($id eq '' || $id eq $own) {
+        if ($id eq '') {
             $exe{$pid}  = $exe;
             $host{$pid} = 1;
             $loose{$pid} = 1 if $age <= 10;
@@ -139,15 +141,15 @@ sub forget {
 sub snap {
     my ($lines, $blobs) = ('', '');
     for my $pid (keys %watch) {
-        my $own = $watch{$pid};
-        my $data = peek($own->{memory}, $own->{address}, $own->{length});
-        if (length $data < $own->{length}) {
+        my $one = $watch{$pid};
+        my $data = peek($one->{memory}, $one->{address}, $one->{length});
+        if (length $data < $one->{length}) {
             $lines .= "gone $pid\n";
             forget($pid);
-        } elsif ($data ne $own->{last}) {
-            $lines .= "data $pid $own->{length}\n";
+        } elsif ($data ne $one->{last}) {
+            $lines .= "data $pid $one->{length}\n";
             $blobs .= $data;
-            $own->{last} = $data;
+            $one->{last} = $data;
         }
     }
     return $lines . scan() . "\n" . $blobs;

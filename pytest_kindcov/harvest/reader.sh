@@ -4,7 +4,7 @@
 export LC_ALL=C # lengths are bytes
 proc=${1:-/proc}
 limit=$((64 << 20))
-newest='' again=1 scanned=0
+own='' newest='' again=1 scanned=0
 declare -A address length key exe host born loose
 work=$(mktemp -d -p /dev/shm kindcov.XXXXXX 2> /dev/null || mktemp -d) || exit 1
 trap 'rm -rf -- "$work"' EXIT
@@ -32,6 +32,7 @@ container() { # pid; sets id
   local text=''
   id=''
   IFS= read -r -d '' text 2> /dev/null < "$proc/$1/cgroup"
+  [[ -z $own ]] || text=${text//"$own"/}
   [[ $text =~ .*(^|[^0-9a-f])([0-9a-f]{64})([^0-9a-f]|$) ]] && id=${BASH_REMATCH[2]}
 }
 
@@ -61,8 +62,7 @@ forget() {
   loose[$1]=1
 }
 
-# Adds to lines; see reader.pl. As each answer forks, the last process id always changes when there
-# is anything to read: a full scan of 100 processes costs SCANCOST ms.
+# Adds to lines; see reader.pl.
 scan() {
   local uptime last pids=() pid now=$EPOCHSECONDS file id parent started stack line young path paths found own_stack
   local -A file_of here
@@ -72,11 +72,13 @@ scan() {
   if [[ -n $again || -z $last || $last != "$newest" || $now != "$scanned" ]]; then
     again=
     [[ -n $last && $last == "$newest" ]] || again=1
-    newest=$last scanned=$now
+    newest=$last
     for path in "$proc"/[0-9]*; do
-      pids+=("${path##*/}")
-      here[${path##*/}]=1
+      pid=${path##*/}
+      here[$pid]=1
+      [[ -n ${born[$pid]} && -z ${loose[$pid]} && $now == "$scanned" ]] || pids+=("$pid")
     done
+    scanned=$now
     for pid in "${!born[@]}"; do
       [[ -n ${here[$pid]} ]] || unset "exe[$pid]" "host[$pid]" "born[$pid]" "loose[$pid]"
     done
@@ -110,7 +112,7 @@ scan() {
     fi
     id=''
     [[ -z $file ]] || container "$pid"
-    if [[ -z $id || $id == "$own" ]]; then
+    if [[ -z $id ]]; then
       exe[$pid]=$file host[$pid]=1
       ! ((young)) || loose[$pid]=1
       continue
@@ -182,7 +184,7 @@ list() {
   answer "${found:+$found$'\n'}" 0
 }
 
-container self
+container self # the node's own id, where the cgroup namespace is the host's
 own=$id
 number='([0-9]{1,15})'
 while IFS= read -r request; do
