@@ -6,9 +6,13 @@ proc=${1:-/proc}
 limit=$((64 << 20))
 own='' newest='' again=1 scanned=0
 declare -A address length key exe host born loose
-work=$(mktemp -d -p /dev/shm kindcov.XXXXXX 2> /dev/null || mktemp -d) || exit 1
-trap 'rm -rf -- "$work"' EXIT
 shopt -s nullglob
+for path in /dev/shm/kindcov-*; do # of a reader that was killed
+  pid=${path#*-}
+  [[ -e /proc/${pid%%.*} ]] || rm -rf -- "$path"
+done
+work=$(mktemp -d -p /dev/shm "kindcov-$$.XXXXXX" 2> /dev/null || mktemp -d) || exit 1
+trap 'rm -rf -- "$work"' EXIT
 
 frame() { # number of bytes, highest bit: the head of an answer
   local n=$(($1 | $2)) head

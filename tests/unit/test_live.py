@@ -428,6 +428,9 @@ def test_close_leaves_nothing(reader: NodeReader, proc: Proc, build: Build) -> N
     before = set(Path("/dev/shm").iterdir())
     proc.start(build())
     read(reader)
+    shell_of(reader).kill()  # so what it has there stays, until the next one comes
+    shell_of(reader).wait()
+    read(reader)
     shell = shell_of(reader)
     read(reader)
     reader.close()
