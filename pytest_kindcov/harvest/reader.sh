@@ -4,11 +4,15 @@
 export LC_ALL=C # lengths are bytes
 proc=${1:-/proc}
 limit=$((64 << 20))
-newest='' again=1 scanned=0
-declare -A address length key exe host first loose
-work=$(mktemp -d -p /dev/shm kindcov.XXXXXX 2> /dev/null || mktemp -d) || exit 1
-trap 'rm -rf -- "$work"' EXIT
+own='' newest='' again=1 scanned=0
+declare -A address length key exe host born loose
 shopt -s nullglob
+for path in /dev/shm/kindcov-*; do # of a reader that was killed
+  pid=${path#*-}
+  [[ -e /proc/${pid%%.*} ]] || rm -rf -- "$path"
+done
+work=$(mktemp -d -p /dev/shm "kindcov-$$.XXXXXX" 2> /dev/null || mktemp -d) || exit 1
+trap 'rm -rf -- "$work"' EXIT
 
 frame() { # number of bytes, highest bit: the head of an answer
   local n=$(($1 | $2)) head
@@ -32,6 +36,7 @@ container() { # pid; sets id
   local text=''
   id=''
   IFS= read -r -d '' text 2> /dev/null < "$proc/$1/cgroup"
+  [[ -z $own ]] || text=${text//"$own"/}
   [[ $text =~ .*(^|[^0-9a-f])([0-9a-f]{64})([^0-9a-f]|$) ]] && id=${BASH_REMATCH[2]}
 }
 
@@ -61,21 +66,25 @@ forget() {
   loose[$1]=1
 }
 
-scan() { # adds to lines; see reader.pl
-  local last pids=() pid now=$EPOCHSECONDS file id parent started stack line young path paths own_stack
+# Adds to lines; see reader.pl.
+scan() {
+  local uptime last pids=() pid now=$EPOCHSECONDS file id parent started stack line young path paths found own_stack
   local -A file_of here
+  IFS=. read -r uptime _ 2> /dev/null < "$proc/uptime"
   read -r -a last 2> /dev/null < "$proc/loadavg"
   last=${last[4]}
   if [[ -n $again || -z $last || $last != "$newest" || $now != "$scanned" ]]; then
     again=
     [[ -n $last && $last == "$newest" ]] || again=1
-    newest=$last scanned=$now
+    newest=$last
     for path in "$proc"/[0-9]*; do
-      pids+=("${path##*/}")
-      here[${path##*/}]=1
+      pid=${path##*/}
+      here[$pid]=1
+      [[ -n ${born[$pid]} && -z ${loose[$pid]} && $now == "$scanned" ]] || pids+=("$pid")
     done
-    for pid in "${!first[@]}"; do
-      [[ -n ${here[$pid]} ]] || unset "exe[$pid]" "host[$pid]" "first[$pid]" "loose[$pid]"
+    scanned=$now
+    for pid in "${!born[@]}"; do
+      [[ -n ${here[$pid]} ]] || unset "exe[$pid]" "host[$pid]" "born[$pid]" "loose[$pid]"
     done
   else
     pids=("${!loose[@]}")
@@ -85,14 +94,19 @@ scan() { # adds to lines; see reader.pl
     [[ -n ${address[$pid]} ]] || paths+=("$proc/$pid/exe")
   done
   ((${#paths[@]})) || return 0
-  while read -r path file; do
-    path=${path%/exe}
-    file_of[${path##*/}]=$file
-  done < <(stat -L -c '%n %d %i %s %Y' "${paths[@]}" 2> /dev/null)
+  mapfile -t found < <(exec stat -L -c '%n %d %i %s %Y' "${paths[@]}" 2> /dev/null)
+  for path in "${found[@]}"; do
+    pid=${path#"$proc"/}
+    file_of[${pid%%/*}]=${path#* }
+  done
   for path in "${paths[@]}"; do
-    pid=${path%/exe} pid=${pid##*/} file=${file_of[$pid]}
-    : "${first[$pid]:=$now}"
-    young=$((now - first[$pid] <= 10))
+    pid=${path#"$proc"/} pid=${pid%/exe} file=${file_of[$pid]}
+    [[ ${exe[$pid]-none} != "$file" || -n ${loose[$pid]} ]] || continue
+    if [[ -z ${born[$pid]} ]]; then
+      born[$pid]=$now
+      ! facts "$pid" || [[ -z $uptime ]] || born[$pid]=$((now - uptime + started / 100))
+    fi
+    young=$((now - born[$pid] <= 10))
     if [[ -n ${exe[$pid]+known} && ${exe[$pid]} == "$file" ]]; then
       [[ -n ${host[$pid]} ]] || continue
       if ! ((young)); then
@@ -102,7 +116,7 @@ scan() { # adds to lines; see reader.pl
     fi
     id=''
     [[ -z $file ]] || container "$pid"
-    if [[ -z $id || $id == "$own" ]]; then
+    if [[ -z $id ]]; then
       exe[$pid]=$file host[$pid]=1
       ! ((young)) || loose[$pid]=1
       continue
@@ -112,7 +126,7 @@ scan() { # adds to lines; see reader.pl
     facts "$pid" || continue
     describe "$pid" || continue
     own_stack=$stack
-    if ((now - first[$pid] <= 1)) && [[ ${file_of[$parent]:-${exe[$parent]}} == "$file" ]] &&
+    if ((now - born[$pid] <= 1)) && [[ ${file_of[$parent]:-${exe[$parent]}} == "$file" ]] &&
       facts "$parent" && [[ $stack == "$own_stack" ]]; then
       continue # between vfork and exec
     fi
@@ -174,7 +188,7 @@ list() {
   answer "${found:+$found$'\n'}" 0
 }
 
-container self
+container self # the node's own id, where the cgroup namespace is the host's
 own=$id
 number='([0-9]{1,15})'
 while IFS= read -r request; do

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 from gocover import MIX, Go, run, same_as_go
+from localnode import LIVE, Proc, local_node
 
-from pytest_kindcov.covdata import meta, store
+from pytest_kindcov.covdata import memory, meta, store
+from pytest_kindcov.harvest.live import NodeReader, read_all
 
 CACHE = Path.home() / ".cache" / "kindcov" / "go"
 VERSIONS = ["1.21.13", "1.23.9", "1.25.5", "1.27.3"]
@@ -116,3 +118,26 @@ def test_a_program_of_gos_own(tmp_path: Path) -> None:
         run(program, tmp_path / "data", str(file))
     own = same_as_go(tmp_path, tmp_path / "data")
     assert len(own) > 5000
+
+
+@pytest.mark.parametrize("flags", [[], ["-ldflags=-s -w"]], ids=["plain", "stripped"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_live(version: str, flags: list[str], tmp_path: Path) -> None:
+    """The counters in memory are those of the exit file."""
+    program = toolchain(version).build(LIVE, tmp_path / "live", "-covermode=count", *flags)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "data").mkdir()
+    proc = Proc(tmp_path / "proc")
+    reader = NodeReader(local_node(), proc=str(proc.path))
+    try:
+        service = proc.start(program, data=tmp_path / "data")
+        (process,) = read_all([reader])[0].started
+        service.do("odd")
+        words = read_all([reader])[0].changed[process]
+        service.end()
+    finally:
+        reader.close()
+        proc.close()
+    (one,) = store.read([tmp_path / "data"]).programs
+    assert (memory.Region(one.meta).counters(words) == one.counters).all()
+    assert one.counters.any()

@@ -192,8 +192,11 @@ def test_other_programs(reader: NodeReader, proc: Proc, build: Build, tmp_path: 
 def test_containers_only(reader: NodeReader, proc: Proc, build: Build) -> None:
     """A process of the node's own is nothing to us until it is moved into a container."""
     service = proc.start(build())
-    proc.move(service.pid, "")
-    assert nothing(read(reader))
+    (proc.path / "self").mkdir()
+    (proc.path / "self" / "cgroup").write_text(f"0::/docker/{'e' * 64}\n")
+    for cgroup in ("", "e" * 64, "a" * 63, "a" * 65):
+        proc.move(service.pid, cgroup)
+        assert nothing(read(reader))
     proc.move(service.pid, "a" * 64)
     (process,) = read(reader).started
     assert process.container == "a" * 64
@@ -258,8 +261,8 @@ def test_a_zombie_is_gone(reader: NodeReader, proc: Proc, build: Build) -> None:
     service = proc.start(build())
     (process,) = read(reader).started
     service.process.kill()
-    wait(lambda: " Z " in Path(f"/proc/{service.pid}/stat").read_text())
-    assert read(reader).gone == [process]
+    wait(lambda: read(reader).gone == [process])
+    assert " Z " in Path(f"/proc/{service.pid}/stat").read_text()
 
 
 def shell_of(reader: NodeReader) -> subprocess.Popen[bytes]:
@@ -424,6 +427,9 @@ def test_bad_requests_are_refused(reader: NodeReader) -> None:
 def test_close_leaves_nothing(reader: NodeReader, proc: Proc, build: Build) -> None:
     before = set(Path("/dev/shm").iterdir())
     proc.start(build())
+    read(reader)
+    shell_of(reader).kill()  # so what it has there stays, until the next one comes
+    shell_of(reader).wait()
     read(reader)
     shell = shell_of(reader)
     read(reader)

@@ -1,0 +1,186 @@
+"""What a reading of running programs' counters costs.
+
+As root: `python bench/live.py [ROUNDS [local|docker|podman ...]]`.
+
+Medians in ms, with the 99th percentile, for one process and for fifty, by the reader in perl and
+the one in bash: through a plain shell of this machine, and, when KINDCOV_BENCH_NODE and
+KINDCOV_ENGINE name a running node container, through the engine in that. The processes are real Go
+programs with a region of 126 KB, as a large Kubernetes controller has it, or a small one. They are
+put into a cgroup that is named as a container is, so that the reader finds them in the real /proc.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_kindcov.cluster.engine import Engine
+from pytest_kindcov.cluster.node import Node
+from pytest_kindcov.harvest.live import NodeReader, read_all
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONTAINER = "be9c" * 16
+MANY = 50
+MAIN = """package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func tick() {}
+
+func main() {
+	ticks := make(chan os.Signal, 1)
+	signal.Notify(ticks, syscall.SIGUSR1)
+	for range ticks {
+		tick()
+		if len(All) > 1<<20 {
+			All[0](1)
+		}
+	}
+}
+"""
+# 24 bytes of counters each.
+FUNCTION = "func f%d(n int) int {\n\tif n > 0 {\n\t\treturn 1\n\t}\n\treturn 2\n}\n\n"
+FUNCTIONS = {"small": 0, "126 KB": 5200}
+CGROUP = """
+set -e
+base=/sys/fs/cgroup; [ -e $base/cgroup.procs ] || base=$base/pids
+"""
+START = (
+    CGROUP
+    + """
+mkdir -p "$base/$1"
+for ((i = 0; i < $3; i++)); do
+  GOCOVERDIR= setsid "$2" < /dev/null > /dev/null 2>&1 &
+  echo $! > "$base/$1/cgroup.procs"
+  echo $!
+done
+"""
+)
+STOP = CGROUP + 'shift; kill "$@"; sleep 0.2; rmdir "$base/$0"'
+PUT = 'cat > "$1" && chmod 0755 "$1"'
+TICK = 'kill -USR1 "$@"; sleep 0.1'
+
+
+class Local(Engine):
+    """The machine that this runs on."""
+
+    def exec_args(self, node: str, command: Sequence[str]) -> list[str]:
+        """The command itself."""
+        del node
+        return list(command)
+
+
+class WithoutPerl(Engine):
+    """An engine whose nodes have no perl."""
+
+    def exec_args(self, node: str, command: Sequence[str]) -> list[str]:
+        """The command, with a perl before the real one that does not work."""
+        args = ["env", "PERL5OPT=-Mno::such::module", *command]
+        return args if self.name == "local" else super().exec_args(node, args)
+
+
+def build(directory: Path, functions: int) -> Path:
+    """The program, with so many functions beside main."""
+    directory.mkdir()
+    (directory / "go.mod").write_text("module example.com/bench\n\ngo 1.21\n")
+    text = MAIN + "\n" + "".join(FUNCTION % number for number in range(functions))
+    # What nobody refers to is not linked.
+    text += f"var All = []func(int) int{{{', '.join(f'f{n}' for n in range(functions))}}}\n"
+    (directory / "main.go").write_text(text)
+    command = ["go", "build", "-cover", "-covermode=count", "-o", "program", "."]
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
+    subprocess.run(command, cwd=directory, env=environment, check=True)
+    return directory / "program"
+
+
+def measure(reader: NodeReader, rounds: int, pids: list[str], ticking: int) -> str:
+    """Readings while so many processes count between them."""
+    taken = []
+    for _ in range(rounds):
+        if ticking:
+            reader.node.script(TICK, *pids[:ticking])
+        begin = time.perf_counter()
+        (reading,) = read_all([reader])
+        taken.append(1000 * (time.perf_counter() - begin))
+        assert reading.error is None, reading.error
+        # On a machine with clusters of its own others count as well.
+        changed = [process for process in reading.changed if process.container == CONTAINER]
+        assert len(changed) == ticking, (len(changed), ticking)
+    return f"{np.median(taken):8.2f} {np.percentile(taken, 99):8.2f}"
+
+
+def bench(place: str, nodes: dict[str, Node], programs: dict[str, Path], rounds: int) -> None:
+    """One place, all readers, programs, and numbers of processes."""
+    node = nodes["perl"]
+    for size, program in programs.items():
+        path = f"/tmp/kindcov-bench-{program.parent.name}"  # noqa: S108
+        node.run(["bash", "-c", PUT, "kindcov", path], stdin=program.read_bytes())
+        for count in (1, MANY):
+            pids = node.script(START, CONTAINER, path, str(count)).text.split()
+            time.sleep(0.5)
+            try:
+                everything = len(node.script("echo /proc/[0-9]*").text.split())
+                for name, own in nodes.items():
+                    reader = NodeReader(own)
+                    begin = time.perf_counter()
+                    (first,) = read_all([reader])
+                    cold = 1000 * (time.perf_counter() - begin)
+                    own_ones = [one for one in first.started if one.container == CONTAINER]
+                    assert len(own_ones) == count, (first, reader.problems)
+                    time.sleep(0.5)
+                    read_all([reader])
+                    for ticking in sorted({0, 1, count}):
+                        figures = measure(reader, rounds if not ticking else 25, pids, ticking)
+                        print(
+                            f"{place:6} {name:5} {size:7} {count:3} processes of {everything:4},"
+                            f" {ticking:3} changed: {figures}   (first {cold:.0f})",
+                            flush=True,
+                        )
+                    reader.close()
+            finally:
+                node.run(["bash", "-c", STOP, CONTAINER, "kindcov", *pids])
+        node.run(["rm", "-f", path])
+
+
+def main() -> None:
+    """Print a line for each figure."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 500
+    places = {
+        "local": {
+            "perl": Node("local", Local("local")),
+            "bash": Node("local", WithoutPerl("local")),
+        }
+    }
+    name, engine = os.environ.get("KINDCOV_BENCH_NODE"), os.environ.get("KINDCOV_ENGINE")
+    if name and engine:
+        places[engine] = {
+            "perl": Node(name, Engine(engine)),
+            "bash": Node(name, WithoutPerl(engine)),
+        }
+    with tempfile.TemporaryDirectory() as directory:
+        programs = {
+            size: build(Path(directory, str(functions)), functions)
+            for size, functions in FUNCTIONS.items()
+        }
+        print("median and p99 in ms")
+        for place, nodes in places.items():
+            if len(sys.argv) > 2 and place not in sys.argv[2:]:
+                continue
+            bench(place, nodes, programs, rounds)
+
+
+if __name__ == "__main__":
+    main()
