@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+LOSSES = ("killed", "overran", "lost")
+"""Verdicts by which coverage may be lost, as `harvest.verdict` names them."""
+
+
 @dataclass(frozen=True)
 class Option:
     """One setting: flag `--kind-coverage-NAME`, ini key `kindcov_NAME`, env `KINDCOV_NAME`."""
@@ -78,6 +82,19 @@ def _settle(text: str) -> float:
     return value
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
+def _allow(text: str) -> tuple[str, ...]:
+    words = _words(text)
+    for word in words:
+        kind = word.partition(":")[0]
+        if kind not in LOSSES:
+            raise ValueError(f"{kind} is none of {', '.join(LOSSES)}")
+    return words
+
+
 # Help texts: as pytest's, start with a capital, no period at the end of a single phrase.
 OPTIONS = (
     Option("engine", "auto", "Container engine: auto, docker or podman", _engine, "ENGINE"),
@@ -115,6 +132,14 @@ OPTIONS = (
         "SECONDS",
     ),
     Option(
+        "allow",
+        "",
+        "Containers that may lose coverage: killed, overran or lost, each with :GLOB of"
+        " NAMESPACE/POD/CONTAINER or without",
+        _allow,
+        "KIND[:GLOB] ...",
+    ),
+    Option(
         "timeout",
         "600",
         "Seconds for everything before the first test: cluster, build, deploy",
@@ -138,6 +163,7 @@ class Settings:
     context: str
     poll: float
     settle: float
+    allow: tuple[str, ...]
     timeout: float
     rootdir: Path
     cluster_name: str = ""

@@ -416,21 +416,22 @@ class Owner:
 
         self._tell("harvesting coverage")
         directory = self.settings.dir
-        services = {deployed.image: deployed.title for deployed in self._deployed}
         result = harvest(
             self._api_once(),
             cluster.nodes,
-            services,
+            self._deployed,
             directory,
-            recorder=self._recorder,
             root=self.settings.rootdir,
+            recorder=self._recorder,
+            allow=self.settings.allow,
         )
         self.outcome.errors += result.errors
         self.outcome.problems += result.problems
+        self.outcome.notes += result.notes
         self.outcome.summary = result.summary
         if result.summary is not None:
             self.outcome.headline = f"cluster {cluster.name} ({cluster.engine.name}), " + "; ".join(
-                [*sorted(services.values()), result.extent]
+                [*sorted({deployed.title for deployed in self._deployed}), result.extent]
             )
             shown = _relative(directory, self.settings.rootdir)
             self.outcome.notes.append(f"wrote {shown}/coverage.out and {shown}/covdata/")

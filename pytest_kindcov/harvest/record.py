@@ -19,6 +19,7 @@ from pytest_kindcov.harvest.attribute import SHUTDOWN, STARTUP, Account, context
 from pytest_kindcov.harvest.inject import BASE
 from pytest_kindcov.harvest.live import NodeReader, Process, read_all
 from pytest_kindcov.harvest.running import Ran
+from pytest_kindcov.harvest.verdict import Seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -116,6 +117,7 @@ class Recorder:
         self._unseen: dict[bytes, tuple[Meta, Account]] = {}  # of processes that were never read
         self._new: dict[str, int] = {}  # statements, by context
         self._stopping = False
+        self._stopped = 0.0
         self._last = time.monotonic()
         self._lock = threading.RLock()
         self._closed = threading.Event()
@@ -193,6 +195,7 @@ class Recorder:
         with self._lock:
             self.read()
             self._stopping = True
+            self._stopped = time.time()
             for live in self.lives.values():
                 live.stopping = not live.ended
 
@@ -205,6 +208,17 @@ class Recorder:
                 self.problems += reader.problems
                 reader.close()
         self._thread.join(timeout=10)
+
+    def seen(self) -> dict[str, Seen]:
+        """When the processes of each container were last read, by container id."""
+        found: dict[str, Seen] = {}
+        for live in self.lives.values():
+            if live.last is not None:
+                after = live.seen - self._stopped if live.stopping else None
+                last = found.get(live.process.container)
+                if last is None or last.last < live.seen:
+                    found[live.process.container] = Seen(live.seen, after)
+        return found
 
     def complete(self, containers: Sequence[Container]) -> None:
         """Join what was read with the exit files, so that each process counts once.

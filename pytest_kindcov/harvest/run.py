@@ -11,13 +11,14 @@ from pytest_kindcov.harvest.stop import stop
 from pytest_kindcov.report import contexts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pytest_kindcov.cluster.api import Api
     from pytest_kindcov.cluster.node import Node
     from pytest_kindcov.harvest.record import Recorder
     from pytest_kindcov.report.model import Summary
+    from pytest_kindcov.service.deploy import Deployed
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Harvest:
     summary: Summary | None = None
     errors: list[KindCovError] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     extent: str = ""
     """How many containers, files and nodes the data is from."""
 
@@ -34,21 +36,23 @@ class Harvest:
 def harvest(
     api: Api,
     nodes: list[Node],
-    services: Mapping[str, str],
+    services: Sequence[Deployed],
     directory: Path,
     *,
+    root: Path,
     recorder: Recorder | None = None,
-    root: Path | None = None,
+    allow: Sequence[str] = (),
 ) -> Harvest:
     """Harvest all containers of all nodes, those of other people's workloads included.
 
     Args:
         api: the cluster.
         nodes: all its nodes.
-        services: full image name to title of the services that must give coverage.
+        services: those that must give coverage.
         directory: gets `covdata/`, `coverage.out` and `.coverage`, of this run alone.
-        recorder: what was read of the running services.
         root: of the repository.
+        recorder: what was read of the running services.
+        allow: verdicts by which data may be lost, `KIND` or `KIND:GLOB`.
 
     """
     result = Harvest()
@@ -56,26 +60,34 @@ def harvest(
     if recorder is not None:
         recorder.stopping()
     before = files.collect(nodes).containers
-    ends = stop(api, before, set(services))
+    ends = stop(api, before, {service.image for service in services})
     # What started after the stop began (a controller's replacement pod) served no test.
     known = {container.id for container in before}
     after = files.collect(nodes)
     containers = [container for container in after.containers if container.id in known]
     result.problems += after.problems
-    for image, title in services.items():
-        error = verdict.explain(title, image, containers, ends.said, ends.reasons)
-        if error is not None:
-            result.errors.append(error)
-    result.problems += [
-        f"{container.title}: its counters are lost: "
-        + ends.reasons.get(container.id, "it was killed before it could write them")
-        for container in containers
-        if container.has_meta and not container.has_counters
-    ]
+    seen: Mapping[str, verdict.Seen] = {}
     if recorder is not None:
         recorder.close()
+        seen = recorder.seen()
+    verdicts = verdict.judge(containers, ends, seen)
+    if recorder is not None:
         recorder.complete(containers)
         result.problems += recorder.problems
+    silent = [
+        error
+        for service in services
+        if (own := verdict.containers_of(service, containers)) is not None
+        and (error := verdict.explain(service.title, service.image, own, ends.said, ends.reasons))
+    ]
+    result.errors += silent
+    for found in verdicts:
+        if not found.loses:
+            result.notes.append(str(found))
+        elif found.allowed(allow):
+            result.notes.append(f"{found}; allowed")
+        elif not any(found.container.title in str(error) for error in silent):
+            result.errors.append(found.error())
     _prepare(directory)
     raw.write(containers, directory / "covdata")
     with_data = [container for container in containers if container.has_counters]
@@ -91,7 +103,7 @@ def harvest(
                 " `go build -cover`",
             )
         )
-    if recorder is not None and root is not None:
+    if recorder is not None:
         metas, ran = recorder.contexts(
             lambda container: periods.get((container.namespace, container.name), ())
         )

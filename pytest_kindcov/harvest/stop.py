@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Seconds that the kubelet needs beyond a pod's own grace period, generously.
 _BEYOND_GRACE = 20.0
-_GRACE = 30  # Kubernetes' default terminationGracePeriodSeconds
+_GRACE = 30.0  # Kubernetes' default terminationGracePeriodSeconds
 _FAILURES = ("coverage meta-data emit failed", "coverage counter data emit failed", "GOCOVERDIR")
 
 
@@ -27,6 +27,8 @@ class Ends:
     """Such as `exit code 137 (OOMKilled)`."""
     said: dict[str, str] = field(default_factory=dict)
     """What the program said of its coverage on standard error."""
+    grace: dict[str, float] = field(default_factory=dict)
+    """Seconds that those which were stopped had to end."""
 
 
 def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
@@ -58,14 +60,13 @@ def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
                 ends.said[container.id] = _coverage_lines(api, pod, status["name"])
             if container.has_meta:  # also beside counters: a child may have written those
                 doomed[pod["metadata"]["uid"]] = pod
+                ends.grace[container.id] = _grace(pod)
     for pod in doomed.values():
         metadata = pod["metadata"]
         api.delete("v1", "Pod", metadata["name"], metadata["namespace"])
     if not doomed:
         return ends
-    grace = max(
-        pod["spec"].get("terminationGracePeriodSeconds") or _GRACE for pod in doomed.values()
-    )
+    grace = max(map(_grace, doomed.values()))
     left: list[str] = []
 
     def gone() -> bool:
@@ -85,6 +86,11 @@ def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
         error=HarvestError,
     )
     return ends
+
+
+def _grace(pod: Object) -> float:
+    seconds = pod["spec"].get("terminationGracePeriodSeconds")
+    return _GRACE if seconds is None else float(seconds)
 
 
 def _identity(status: Object) -> str:

@@ -45,10 +45,12 @@ def origin(context: str) -> tuple[Kind, str]:
 
     `NODEID`; `NODEID|step` for a step in the test; either with ` [shared]` if other tests ran
     against the same instance meanwhile. Outside of tests: `background`, `FIXTURE [setup]`,
-    `FIXTURE [teardown]`, `[startup]`, `[shutdown]`. A node id may have a `|` among its parameters: `test[a|b]`
-    is no step. One with `]|` there is cut at that place.
+    `FIXTURE [teardown]`, `[startup]`, `[shutdown]`. A node id may have a `|` among its parameters:
+    `test[a|b]` is no step. One with `]|` there is cut at that place.
     """
-    if context in ("background", "[startup]", "[shutdown]") or context.endswith((" [setup]", " [teardown]")):
+    if context in ("background", "[startup]", "[shutdown]") or context.endswith(
+        (" [setup]", " [teardown]")
+    ):
         return Kind.OUTSIDE, ""
     test = context.removesuffix(" [shared]")
     kind = Kind.EXACT if test == context else Kind.SHARED

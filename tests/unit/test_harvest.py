@@ -9,15 +9,17 @@ import subprocess
 import tarfile
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pytest_kindcov.harvest import files, raw, verdict
 from pytest_kindcov.harvest.run import summarise
+from pytest_kindcov.harvest.stop import Ends
 from pytest_kindcov.report.model import Summary, Tally, percent
 from pytest_kindcov.report.terminal import table
+from pytest_kindcov.service.deploy import Deployed
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 ID = "a" * 64
 META = "covmeta." + "0" * 32
@@ -112,11 +114,11 @@ def test_explain() -> None:
         error = verdict.explain("web", "img:1", list(containers), {ID: said}, {ID: ended})
         return str(error) if error else ""
 
-    def container(*names: str, image: str = "img:1") -> files.Container:
-        return files.Container(ID, "n", "ns", "p", "c", image, dict.fromkeys(names, b""))
+    def container(*names: str) -> files.Container:
+        return files.Container(ID, "n", "ns", "p", "c", "img:1", dict.fromkeys(names, b""))
 
     assert cause(container(META, COUNTERS)) == ""
-    assert "no container of its image" in cause(container(image="other:1"))
+    assert "no container of its image" in cause()
     assert "exit code 137" in cause(container(META), ended="exit code 137 (OOMKilled)")
     assert "permission denied" in cause(container(), said="emit failed: permission denied")
     assert "not built with -cover" in cause(container())
@@ -187,3 +189,51 @@ def test_damaged_files_are_named_and_left_out(tmp_path: Path) -> None:
     assert summary is None
     assert META in problems[0]
     assert not (tmp_path / "coverage.out").exists()
+
+
+@pytest.mark.parametrize(
+    ("ended", "seen", "kind"),
+    [
+        ("", None, "lost"),
+        ("exit code 137 (OOMKilled)", verdict.Seen(1000.0, None), "killed"),
+        ("exit code 2 (Error)", verdict.Seen(1000.0, None), "killed"),
+        ("exit code 143 (Error)", verdict.Seen(1000.0, 0.1), "no-handler"),
+        ("", verdict.Seen(1000.0, 0.1), "no-handler"),
+        ("exit code 137 (Error)", verdict.Seen(1000.0, 3.0), "overran"),
+        ("", verdict.Seen(1000.0, 9.5), "overran"),
+    ],
+)
+def test_verdicts(ended: str, seen: verdict.Seen | None, kind: str) -> None:
+    container = files.Container(ID, "n", "shop", "web-1", "web", "img:1", {META: b""})
+    ends = Ends(reasons={ID: ended} if ended else {}, grace={ID: 10.0})
+    (found,) = verdict.judge([container], ends, {ID: seen} if seen else {})
+    assert found.kind == kind
+    assert "shop/web-1 (web)" in str(found)
+    assert found.loses == (kind != "no-handler")
+    assert f"kindcov_allow = {kind}" in str(found.error())
+    assert found.allowed([kind])
+    assert found.allowed([f"{kind}:shop/*/web"])
+    assert not found.allowed([f"{kind}:other/*", "killed-not"])
+
+
+def test_containers_with_exit_files_need_no_verdict() -> None:
+    container = files.Container(ID, "n", files={META: b"", COUNTERS: b""})
+    assert verdict.judge([container, files.Container(ID, "n")], Ends(), {}) == []
+
+
+def test_containers_of_a_service_are_known_by_their_workload() -> None:
+    """Of equal images of two services containerd may report one name for both."""
+
+    def container(pod: str, name: str = "web", image: str = "a:1") -> files.Container:
+        return files.Container(ID, "n", "shop", pod, name, image)
+
+    def service(name: str, image: str, kind: str = "Deployment") -> Deployed:
+        workloads = (("shop", kind, name),)
+        return Deployed(name, image, "", workloads, frozenset({"web"}), frozenset({"shop"}))
+
+    first, second = container("a-6d5f-x2x4z"), container("b-6d5f-x2x4z")
+    both = [first, second, container("a-b-6d5f-x2x4z"), container("a-6d5f-x2x4z", "side")]
+    assert verdict.containers_of(service("a", "a:1"), both) == [first]
+    assert verdict.containers_of(service("b", "b:1"), both) == [second]
+    operated = [container("made-by-operator", image="c:1")]
+    assert verdict.containers_of(service("c", "c:1"), operated) == operated
