@@ -38,7 +38,8 @@ _MAX_PHASES = 6000
 # Parts of the shortest gap between two sightings that are tried as the period: the ticks between
 # may have fallen into tests.
 _MAX_HIDDEN = 8
-# In a window of so many ticks, one more may have fallen on its edge.
+# In a window of so many ticks some more are taken for the background's: the kubelet probes out of
+# turn when a container of the pod changes.
 _MANY = 3
 # How many ticks that hit outweigh one that did not: a probe may come late, a wrong period misses
 # most of the time.
@@ -152,7 +153,7 @@ class Background:
             times = self._fallen(event, [windows[i] for i in holding], sorted(set(periods)))
             for i, often in zip(holding, times, strict=True):
                 at = np.searchsorted(windows[i].units, event.units)
-                more = often + (often >= _MANY)
+                more = 2 * often if often >= _MANY else often
                 explained[i][at] += event.counts.astype(np.uint64) * np.uint64(more)
         return [window.counts <= count for window, count in zip(windows, explained, strict=True)]
 
@@ -171,10 +172,13 @@ class Background:
         if best is not None:
             where = dict(zip(spans, best[1], strict=True))
             return [where[window.begin, window.end] for window in holding]
+        lengths = [window.end - window.begin for window in holding]
+        if not seen:  # it is new; one more, for a window begins and ends with what was seen
+            expected = [event.rate * length for length in lengths]
+            return [math.ceil(number) + 1 if number >= 1 else 0 for number in expected]
         # No period fits. Seen once, it is expected where as much time passed; else anywhere.
-        rate = self._rate(event) if seen else event.rate
         rounded = math.ceil if len(seen) > 1 else math.floor
-        return [rounded(rate * (window.end - window.begin)) for window in holding]
+        return [rounded(self._rate(event) * length) for length in lengths]
 
 
 def _fall(ticks: Floats, spans: list[Span], seen: list[Span]) -> tuple[list[int], int]:

@@ -132,7 +132,7 @@ def test_our_kind_cluster_wins(pytester: pytest.Pytester, mode: list[str]) -> No
     result = pytester.runpytest_subprocess("--fixtures-per-test", "-v", *mode[:2])
     lines = [line for line in result.stdout.str().splitlines() if line.startswith("kind_cluster")]
     assert len(lines) == 1
-    assert "pytest_kindcov/plugin.py" in lines[0]
+    assert "pytest_kindcov/fixtures.py" in lines[0]
 
 
 def test_conftest_fixture_of_the_user_wins_over_ours(
