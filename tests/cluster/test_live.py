@@ -241,4 +241,4 @@ def test_shapes(runner: Runner, shapes: Path) -> None:
     }
     assert "ready" in ran["background"]
     assert "init" in ran["[startup]"]
-    assert ran["[shutdown]"] == {"bye"}
+    assert ran["[shutdown]"] - {"ready"} == {"bye"}
