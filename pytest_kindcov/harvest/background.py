@@ -53,7 +53,7 @@ class Window:
     Args:
         contexts: names of what ran; more than one when they shared the process.
         begin: seconds, of the reading before.
-        end: seconds, of the last reading.
+        end: seconds, of the last reading; 0 for what was not read but written to a file.
         units: int32[N], ascending, what ran.
         counts: uint32[N], how often, modulo 2^32.
 
@@ -147,7 +147,9 @@ class Background:
         """
         explained = [np.zeros(len(window.units), np.uint64) for window in windows]
         for event in self.events.values():
-            holding = [i for i, window in enumerate(windows) if window.holds(event.units)]
+            holding = [
+                i for i, window in enumerate(windows) if window.end and window.holds(event.units)
+            ]
             if not holding:
                 continue
             times = self._fallen(event, [windows[i] for i in holding], sorted(set(periods)))

@@ -103,6 +103,15 @@ def test_probe_beside_a_test_that_asks_its_path(apart: float, before: bool) -> N
     assert service.ran(1.0)["own"] == {2, 3, 10}
 
 
+def test_exit_file_that_tells_of_a_probe_says_nothing_of_the_tests() -> None:
+    """Seen on a cluster: a last probe, known from the exit file alone, upset the phases."""
+    service = Service(probe(READY, 0.5, 1.0, 4))
+    service.idle(2.2)
+    service.test("own", 0.02, READY, [10])
+    service.account.add(("[shutdown]",), vector(READY, [11]))
+    assert service.ran(1.0, 5.0)["own"] == {2, 3, 10}
+
+
 def test_probe_and_own_call_in_one_test_are_counted() -> None:
     service = Service(probe(READY, 0.33, 1.0, 100))
     service.idle(3)
