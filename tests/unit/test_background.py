@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pytest_kindcov.harvest.attribute import BACKGROUND, STARTUP, Account, contexts
+from pytest_kindcov.harvest.background import Background, Window
 from pytest_kindcov.harvest.running import Ran
 
 UNITS = 20
@@ -104,12 +105,16 @@ def test_probe_beside_a_test_that_asks_its_path(apart: float, before: bool) -> N
 
 
 def test_exit_file_that_tells_of_a_probe_says_nothing_of_the_tests() -> None:
-    """Seen on a cluster: a last probe, known from the exit file alone, upset the phases."""
-    service = Service(probe(READY, 0.5, 1.0, 4))
-    service.idle(2.2)
-    service.test("own", 0.02, READY, [10])
-    service.account.add(("[shutdown]",), vector(READY, [11]))
-    assert service.ran(1.0, 5.0)["own"] == {2, 3, 10}
+    """Times as seen on a cluster: a last probe, known from the exit file alone, upset the phases."""
+    own = Background()
+    own.watched(212.6, 214.3)
+    ready, counts = np.array(READY, np.int32), np.ones(2, np.uint32)
+    own.saw(212.683, 212.706, ready, counts)
+    own.saw(213.659, 213.682, ready, counts)
+    asks = Window(("own",), 214.372, 214.381, ready, counts)
+    told = Window(("[shutdown]",), 0.0, 0.0, ready, counts)
+    by_itself, _ = own.explain([asks, told], [1.0, 5.0])
+    assert not by_itself.any()
 
 
 def test_probe_and_own_call_in_one_test_are_counted() -> None:
