@@ -105,7 +105,7 @@ def test_probe_beside_a_test_that_asks_its_path(apart: float, before: bool) -> N
 
 
 def test_exit_file_that_tells_of_a_probe_says_nothing_of_the_tests() -> None:
-    """Times as seen on a cluster: a last probe, known from the exit file alone, upset the phases."""
+    """Times as seen on a cluster: a last probe that only the exit file told upset the phases."""
     own = Background()
     own.watched(212.6, 214.3)
     ready, counts = np.array(READY, np.int32), np.ones(2, np.uint32)
