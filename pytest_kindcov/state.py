@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -135,11 +136,13 @@ class RemoteLive:
 
     def enter(self, context: str) -> None:
         """A context begins."""
-        self._caller.call("enter", self._worker, context)
+        with contextlib.suppress(ClusterError):  # the controller is gone: there is nobody to tell
+            self._caller.call("enter", self._worker, context)
 
     def leave(self) -> None:
         """The innermost context ends."""
-        self._caller.call("leave", self._worker)
+        with contextlib.suppress(ClusterError):
+            self._caller.call("leave", self._worker)
 
     def newly(self) -> int:
         """Statements that the innermost context was the first to run."""

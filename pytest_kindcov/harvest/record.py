@@ -122,7 +122,8 @@ class Recorder:
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="kindcov-live", daemon=True)
-        self._thread.start()
+        if interval:
+            self._thread.start()
 
     def change(self, act: Callable[[], None]) -> None:
         """Book what ran so far, then change what is under way."""
@@ -168,27 +169,36 @@ class Recorder:
         with self._lock:
             if self._closed.is_set():
                 return False
-            readings = read_all(self._readers)
-            now = time.monotonic()
-            for reading in readings:
-                if reading.error is not None:
-                    self._note(f"not read live for a while: {reading.error}")
-                for process in reading.started:
-                    self._start(process, now)
-                for process, words in reading.changed.items():
-                    self.lives[process].words = words
-                for process in reading.gone:
-                    live = self.lives[process]
-                    live.ended = True
-                    live.ran = self._ran(live).names
-            wall = time.time()
-            lively = False
-            for live in self.lives.values():
-                lively = self._book(live, now) or lively
-                if not live.ended:
-                    live.seen = wall
-            self._last = now
-            return lively
+            try:
+                return self._read()
+            except Exception as error:  # a test must not fail because it could not be watched
+                self._note(f"not read live: unexpected {type(error).__name__}: {error}")
+                return False
+
+    def _read(self) -> bool:
+        readings = read_all(self._readers)
+        now = time.monotonic()
+        unread = set()
+        for reader, reading in zip(self._readers, readings, strict=True):
+            if reading.error is not None:
+                unread.add(reader.node.name)
+                self._note(f"not read live for a while: {reading.error}")
+            for process in reading.started:
+                self._start(process, now)
+            for process, words in reading.changed.items():
+                self.lives[process].words = words
+            for process in reading.gone:
+                live = self.lives[process]
+                live.ended = True
+                live.ran = self._ran(live).names
+        wall = time.time()
+        lively = False
+        for live in self.lives.values():
+            lively = self._book(live, now) or lively
+            if not live.ended and live.process.node not in unread:
+                live.seen = wall
+        self._last = now
+        return lively
 
     def stopping(self) -> None:
         """Read for the last time before the services are stopped."""
@@ -202,12 +212,15 @@ class Recorder:
     def close(self) -> None:
         """Read for the last time and end."""
         with self._lock:
+            if self._closed.is_set():
+                return
             self.read()
             self._closed.set()
             for reader in self._readers:
                 self.problems += reader.problems
                 reader.close()
-        self._thread.join(timeout=10)
+        if self._interval:
+            self._thread.join(timeout=10)
 
     def seen(self) -> dict[str, Seen]:
         """When the processes of each container were last read, by container id."""
@@ -317,11 +330,9 @@ class Recorder:
                 not live.ended and time.monotonic() - live.since < _YOUNG
                 for live in list(self.lives.values())
             )
-            interval = self._interval or 60.0
-            if self._closed.wait(min(interval, _EARLY) if young else interval):
+            if self._closed.wait(min(self._interval, _EARLY) if young else self._interval):
                 return
-            if self._interval:
-                self.read()
+            self.read()
 
     def _start(self, process: Process, now: float) -> None:
         container = files.Container(process.container, process.node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -218,3 +219,31 @@ def test_other_containers_are_forgotten(cluster: Cluster) -> None:
     recorder.close()
     recorder.complete([])
     assert functions(recorder) == {}
+
+
+def test_defect_of_the_recorder_is_named_and_breaks_no_test(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("somewhere")
+
+    monkeypatch.setattr(record, "read_all", broken)
+    recorder = cluster.record()
+    during(cluster, recorder, "a")
+    recorder.close()
+    assert recorder.problems == ["not read live: unexpected ZeroDivisionError: somewhere"]
+
+
+def test_polling_sees_what_nothing_asks_for(cluster: Cluster) -> None:
+    """A process that is killed before anything else is read lost less than the interval."""
+    service = cluster.start()
+    recorder = record.Recorder([local_node()], cluster.running, cluster.worker_of.get, 0.01)
+    service.do("odd")
+    time.sleep(0.3)
+    service.process.kill()
+    service.process.wait()
+    recorder.close()
+    container = cluster.collected()
+    recorder.complete([container])
+    assert any(ODD in names for names in functions(recorder).values())
+    assert container.has_counters
