@@ -237,7 +237,11 @@ def test_defect_of_the_recorder_is_named_and_breaks_no_test(
 def test_polling_sees_what_nothing_asks_for(cluster: Cluster) -> None:
     """A process that is killed before anything else is read lost less than the interval."""
     service = cluster.start()
-    recorder = record.Recorder([local_node()], cluster.running, cluster.worker_of.get, 0.01)
+    recorder = record.Recorder([local_node()], cluster.running, cluster.worker_of.get, 0.2)
+    deadline = time.monotonic() + 20
+    while not any(live.account for live in recorder.lives.values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     service.do("odd")
     time.sleep(0.3)
     service.process.kill()
