@@ -90,6 +90,8 @@ def build(
     environment = {**os.environ, **spec.build_env, "GOOS": "linux", "GOARCH": arch}
     # The image is empty: a program that needs libc's loader would not start in it.
     environment.setdefault("CGO_ENABLED", "0")
+    # A build that is interrupted leaves its working directory, wherever that is.
+    environment.setdefault("GOTMPDIR", str(output.parent))
     package = _package(spec, rootdir, environment, cancel)
     # Kind's bootstrap, at the same time, is what the first test waits for: it goes first.
     args = [*_NICE, go_tool(), "build"]
