@@ -41,6 +41,9 @@ _MAX_HIDDEN = 8
 # In a window of so many ticks some more are taken for the background's: the kubelet probes out of
 # turn when a container of the pod changes.
 _MANY = 3
+# Seconds in which nothing else ran, below which a single sighting says nothing of how often: seen
+# once in 50 ms between two tests, a probe was expected in each of the next.
+_TELLING = 1.0
 # How many ticks that hit outweigh one that did not: a probe may come late, a wrong period misses
 # most of the time.
 _OUTSIDE = 2
@@ -135,7 +138,7 @@ class Background:
 
     def _rate(self, event: Event) -> float:
         watched = sum(end - begin for begin, end in self._idle)
-        return len(event.sightings) / max(watched, 1e-3)
+        return len(event.sightings) / max(watched, _TELLING)
 
     def explain(self, windows: Sequence[Window], periods: Sequence[float] = ()) -> list[Bools]:
         """Which units of each window only the background ran there: bool[N] for each.

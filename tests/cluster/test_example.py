@@ -86,6 +86,8 @@ def test_interrupt_leaves_nothing(runner: Runner, orders: Path, when: str) -> No
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A shell ignores it in what it runs in the background, and that is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (one thread)
         )
     runner.started.append(process.pid)
     try:
@@ -96,6 +98,7 @@ def test_interrupt_leaves_nothing(runner: Runner, orders: Path, when: str) -> No
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         print(log.read_text())
     assert runner.left_behind() == []
     if when == "deployed in":

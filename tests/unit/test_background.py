@@ -167,6 +167,17 @@ def test_new_process_in_the_middle_of_a_test() -> None:
     assert found["own"][b"build"].tolist() == [2, 3]
 
 
+def test_one_sighting_in_a_short_pause_does_not_make_a_probe_frequent() -> None:
+    """Seen on a cluster with two workers: each pod's test asked what was probed in a pause."""
+    old = Service([(1.02, LIVE)])
+    old.test("first", 1.0, [10])
+    old.idle(0.05)
+    new = Service([])
+    new.test("own", 0.1, LIVE)
+    found = contexts([(old.account, [1.0, 5.0]), (new.account, [1.0, 5.0])])
+    assert found["own"][b"build"].tolist() == LIVE
+
+
 def test_part_of_an_event_is_the_test_s() -> None:
     service = Service(probe(TIMER, 0.7, 1.0, 100))
     service.idle(5)
