@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -44,6 +44,8 @@ _MANY = 3
 # Seconds in which nothing else ran, below which a single sighting says nothing of how often: seen
 # once in 50 ms between two tests, a probe was expected in each of the next.
 _TELLING = 1.0
+# Times before and after by which one is told more exactly: over more, clocks and loads drift.
+_NEIGHBOURS = 4
 # How many ticks that hit outweigh one that did not: a probe may come late, a wrong period misses
 # most of the time.
 _OUTSIDE = 2
@@ -91,11 +93,29 @@ class Event:
     rate: float = 0.0
 
 
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A probe of the kubelet.
+
+    Args:
+        units: int32[N], ascending, what it runs.
+        counts: uint32[N], how often.
+        due: when it came: seconds, each from the earliest moment to the latest, ascending.
+
+    """
+
+    units: Units
+    counts: Counters
+    due: list[Span]
+
+
 class Background:
     """The background of one process."""
 
     def __init__(self) -> None:
         self.events: dict[bytes, Event] = {}
+        self.probes: list[Probe] = []
+        """Those of which is known when they came; others are told by their period."""
         self._idle: list[Span] = []  # when no test ran, neighbours joined
         self._known: set[int] = set()
 
@@ -149,7 +169,13 @@ class Background:
 
         """
         explained = [np.zeros(len(window.units), np.uint64) for window in windows]
+        for probe in self.probes:
+            for i in self._came(probe, windows):
+                at = np.searchsorted(windows[i].units, probe.units)
+                explained[i][at] += probe.counts.astype(np.uint64)
         for event in self.events.values():
+            if any(_within(probe.units, event.units) for probe in self.probes):
+                continue
             holding = [
                 i for i, window in enumerate(windows) if window.end and window.holds(event.units)
             ]
@@ -161,6 +187,25 @@ class Background:
                 more = 2 * often if often >= _MANY else often
                 explained[i][at] += event.counts.astype(np.uint64) * np.uint64(more)
         return [window.counts <= count for window, count in zip(windows, explained, strict=True)]
+
+    def _came(self, probe: Probe, windows: Sequence[Window]) -> Iterator[int]:
+        """The numbers of the windows into which a probe fell, one for each time it did."""
+        alone = [
+            span
+            for event in self.events.values()
+            if _within(probe.units, event.units)
+            for span in event.sightings
+        ]
+        holding = [
+            i for i, window in enumerate(windows) if window.end and window.holds(probe.units)
+        ]
+        for due in probe.due:
+            if any(_overlap(due, span) > 0 for span in alone):
+                continue
+            fits = {i: _overlap(due, (windows[i].begin, windows[i].end)) for i in holding}
+            best = max(fits, key=lambda i: fits[i], default=None)
+            if best is not None and fits[best] > 0:
+                yield best
 
     def _fallen(self, event: Event, holding: list[Window], periods: list[float]) -> list[int]:
         """How often an event fell into each of the windows in which its units ran."""
@@ -184,6 +229,31 @@ class Background:
         # No period fits. Seen once, it is expected where as much time passed; else anywhere.
         rounded = math.ceil if len(seen) > 1 else math.floor
         return [rounded(self._rate(event) * length) for length in lengths]
+
+
+def narrowed(due: Sequence[Span], period: float) -> list[Span]:
+    """When a probe came, told more exactly by the times before and after: they are a period apart.
+
+    Args:
+        due: seconds, each from the earliest moment to the latest, ascending.
+        period: seconds.
+
+    """
+    found = []
+    for number, span in enumerate(due):
+        begin, end = span
+        for other in due[max(number - _NEIGHBOURS, 0) : number + _NEIGHBOURS + 1]:
+            apart = period * round((sum(other) - sum(span)) / 2 / period)
+            begin = max(begin, other[0] - apart - _JITTER)
+            end = min(end, other[1] - apart + _JITTER)
+        # Out of turn, as after a container of the pod changed: nothing is known but what was seen.
+        found.append((begin, end) if begin < end else span)
+    return found
+
+
+def _overlap(one: Span, other: Span) -> float:
+    """Seconds that two spans share; below 0, how far they are apart."""
+    return min(one[1], other[1]) - max(one[0], other[0])
 
 
 def _fall(ticks: Floats, spans: list[Span], seen: list[Span]) -> tuple[list[int], int]:
