@@ -196,15 +196,19 @@ class Background:
             if _within(probe.units, event.units)
             for span in event.sightings
         ]
-        holding = [
-            i for i, window in enumerate(windows) if window.end and window.holds(probe.units)
-        ]
+        spans = {
+            i: (window.begin, window.end)
+            for i, window in enumerate(windows)
+            if window.end and window.holds(probe.units)
+        }
         for due in probe.due:
-            if any(_overlap(due, span) > 0 for span in alone):
+            # Each was seen once: one that was seen alone did not fall into a test.
+            seen = max(alone, key=lambda span: _overlap(due, span), default=None)
+            if seen is not None and _overlap(due, seen) > -_JITTER:
+                alone.remove(seen)
                 continue
-            fits = {i: _overlap(due, (windows[i].begin, windows[i].end)) for i in holding}
-            best = max(fits, key=lambda i: fits[i], default=None)
-            if best is not None and fits[best] > 0:
+            best = max(spans, key=lambda i: _overlap(due, spans[i]), default=None)
+            if best is not None and _overlap(due, spans[best]) > -_JITTER:
                 yield best
 
     def _fallen(self, event: Event, holding: list[Window], periods: list[float]) -> list[int]:
@@ -240,13 +244,20 @@ def narrowed(due: Sequence[Span], period: float) -> list[Span]:
 
     """
     found = []
+    middles = [(begin + end) / 2 for begin, end in due]
+    # In turn with the one before; not so when a container was restarted, which begins a new turn.
+    turn = [abs(b - a - period) < period / 2 for a, b in itertools.pairwise(middles)]
     for number, span in enumerate(due):
+        first = last = number
+        while first > max(number - _NEIGHBOURS, 0) and turn[first - 1]:
+            first -= 1
+        while last < min(number + _NEIGHBOURS, len(due) - 1) and turn[last]:
+            last += 1
         begin, end = span
-        for other in due[max(number - _NEIGHBOURS, 0) : number + _NEIGHBOURS + 1]:
-            apart = period * round((sum(other) - sum(span)) / 2 / period)
-            begin = max(begin, other[0] - apart - _JITTER)
-            end = min(end, other[1] - apart + _JITTER)
-        # Out of turn, as after a container of the pod changed: nothing is known but what was seen.
+        for other in range(first, last + 1):
+            apart = period * (other - number)
+            begin = max(begin, due[other][0] - apart - _JITTER)
+            end = min(end, due[other][1] - apart + _JITTER)
         found.append((begin, end) if begin < end else span)
     return found
 

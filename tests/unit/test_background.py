@@ -253,6 +253,14 @@ def test_times_of_a_probe_are_narrowed_by_each_other() -> None:
     assert narrowed([(0.0, 0.2), (1.5, 1.7)], 1.0) == [(0.0, 0.2), (1.5, 1.7)]
 
 
+def test_times_of_a_probe_whose_container_was_restarted() -> None:
+    """Times as seen on a cluster: the probes of before and after have another phase."""
+    before = [(40.887, 41.422), (42.066, 42.293), (43.205, 43.459), (44.177, 44.468)]
+    after = [(46.518, 46.773), (47.3, 47.76), (48.49, 48.7), (49.4, 49.65), (50.5, 50.7)]
+    narrow = narrowed([*before, *after], 1.0)
+    assert all(begin <= 47.58 + number <= end for number, (begin, end) in enumerate(narrow[5:]))
+
+
 def test_what_is_done_in_the_background_s_stead() -> None:
     account = Account(b"build", UNITS)
     account.book(Ran(), 0.0, 0.1, vector(MAIN))
