@@ -54,6 +54,8 @@ class Live:
         ended: whether it is gone.
         stopping: whether it still ran when the services were stopped.
         ran: names of what was under way when it was noticed to be gone.
+        look: seconds (monotonic), when its meta data are looked for again: later and later, for a
+            look costs 10 ms, and those of a process that cannot write them never come.
 
     """
 
@@ -64,6 +66,7 @@ class Live:
     ended: bool = False
     stopping: bool = False
     ran: tuple[str, ...] = ()
+    look: float = 0.0
     words: npt.NDArray[np.uint32] | None = None
     region: Region | None = None
     account: Account | None = None
@@ -442,6 +445,10 @@ class Recorder:
             live.region = self._builds.regions.get(key)
         if live.region is not None:
             return live.region.counters(words)
+        now = time.monotonic()
+        if now < live.look and not self._stopping:
+            return None
+        live.look = now + (now - live.since)
         for meta in self._metas(live):
             region = Region(meta)
             try:
