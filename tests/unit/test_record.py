@@ -241,7 +241,7 @@ def test_meta_data_that_never_come_are_looked_for_ever_more_seldom(
     cluster.start()
     recorder = cluster.record()
     looks = []
-    monkeypatch.setattr(NodeReader, "files", lambda *_: looks.append(1) or {})
+    monkeypatch.setattr(NodeReader, "files", lambda *_: looks.append(1) or {})  # type: ignore[func-returns-value]
     begin = time.monotonic()
     while time.monotonic() - begin < 2:
         recorder.read()
