@@ -265,7 +265,12 @@ class Owner:
         self._tell(f"creating cluster {name} ({engine.name})")
         threading.Thread(target=import_ahead, name="kindcov-import", daemon=True).start()
         config = settings.rootdir / settings.kind_config if settings.kind_config else None
-        cluster.create(config, timeout=settings.timeout, cancel=self._cancel)
+        cluster.create(
+            config,
+            timeout=settings.timeout,
+            cancel=self._cancel,
+            new=not settings.cluster_name,
+        )
         self._tell(f"cluster {name} {'created' if cluster.created else 'was there already'}")
         if settings.coverage:
             inject(cluster.nodes)

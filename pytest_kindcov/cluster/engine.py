@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Engine:
     """`docker` or `podman`."""
     reaches_nodes: bool = True
     """Whether node addresses are reachable from here: not in rootless engines and those in a VM."""
+    arch: str = ""
+    """Go's name of the architecture that its containers run on; empty when it was not asked."""
 
     @cached_property
     def kind_env(self) -> dict[str, str]:
@@ -72,12 +75,6 @@ class Engine:
         )
         networks = inspected.network_settings.networks or {}
         return next((net.ip_address for net in networks.values() if net.ip_address), "")
-
-    def architecture(self) -> str:
-        """Go's name of the architecture that the engine's containers run on."""
-        field = "{{.Host.Arch}}" if self.name == "podman" else "{{.Architecture}}"
-        machine = run([self.name, "info", "--format", field], timeout=_PROBE).text.strip()
-        return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(machine, machine)
 
     def published(self, node: str, port: int) -> int:
         """The port of 127.0.0.1 on which a node's port was published; 0 when it was not."""
@@ -154,7 +151,8 @@ def detect(wanted: str) -> Engine:
     reasons = []
     for name in candidates:
         try:
-            return Engine(name, _reaches_nodes(_info(name)))
+            info = _info(name)
+            return Engine(name, _reaches_nodes(info), _architecture(info))
         except KindCovError as error:
             reasons.append(f"{name}: {error.what}")
     raise ToolNotFound(
@@ -175,15 +173,21 @@ def _info(name: str) -> str:
         raise ToolNotFound("not installed")
     try:
         answer = run([name, "info"], timeout=_PROBE).text
-        version = run([name, "--version"], timeout=_PROBE).text
     except CommandError as error:
         raise ToolNotFound(error.cause.splitlines()[-1] if error.cause else error.what) from error
-    if name == "docker" and "podman" in version.lower():
+    if name == "docker" and "buildahVersion" in answer:
         raise ToolNotFound("is podman under another name")
     # The docker client prints its own half and exits with 0 on some versions without a daemon.
     if name == "docker" and "Server Version" not in answer:
         raise ToolNotFound("the daemon does not answer")
     return answer
+
+
+def _architecture(info: str) -> str:
+    """Go's name of the machine that `info` names: `arch: amd64` or `Architecture: x86_64`."""
+    found = re.search(r"^\s*(?:arch|Architecture): (\S+)$", info, re.MULTILINE)
+    machine = found[1] if found else ""
+    return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(machine, machine)
 
 
 def _reaches_nodes(info: str) -> bool:

@@ -93,6 +93,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         *,
         timeout: float = 600.0,
         cancel: threading.Event | None = None,
+        new: bool = False,
     ) -> None:
         """Create the cluster, or take an existing one of that name.
 
@@ -102,13 +103,14 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             config_file: kind's config.
             timeout: seconds.
             cancel: when set, the creation is given up.
+            new: the name is like no other: one of that name is not looked for.
 
         Raises:
             ClusterError: with kind's own last words. What it left is deleted.
 
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.name in self._kind("get", "clusters", timeout=_QUERY).text.split():
+        if not new and self.name in self._kind("get", "clusters", timeout=_QUERY).text.split():
             self._fetch_kubeconfig()
             return
         image = self.image or self._local_image()
