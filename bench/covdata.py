@@ -4,7 +4,8 @@ The files are those of 1,001 processes of one real program, gofmt with the stand
 each with source files of its own, once all with the same. Whole processes are measured in turns,
 interpreter start included; `go tool covdata` as one calls it, and its program alone, without what
 the go command does before. Then what happens in the process, and the least that numpy can do; and
-how long and how large it is to load meta data of 100,000 units. Medians; seconds mean nothing on another machine, ratios do.
+how long and how large it is to load meta data of 100,000 units. Medians; seconds mean nothing on
+another machine, ratios do.
 """
 
 from __future__ import annotations
