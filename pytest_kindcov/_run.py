@@ -99,10 +99,11 @@ def run(
                     ) from None
                 if time.monotonic() >= deadline:
                     _end_group(process)
-                    _, stderr = process.communicate()
+                    stdout, stderr = process.communicate()
                     raise CommandError(
                         f"{shown(words)} did not end within {timeout:.0f} s",
                         cause=last_lines(stderr),
+                        output=(stderr.strip() or stdout.strip()).decode(errors="replace"),
                     ) from None
     finally:
         kill(process)
@@ -113,6 +114,7 @@ def run(
             f"{shown(words)} failed with exit code {process.returncode}",
             cause=last_lines(stderr) or last_lines(stdout),
             output=(stderr.strip() or stdout.strip()).decode(errors="replace"),
+            code=process.returncode,
         )
     return Output(stdout, stderr)
 

@@ -55,11 +55,21 @@ class CommandError(KindCovError):
         cause: the last lines of its output.
         remedy: what the user can do about it.
         output: all that it wrote to standard error (or else to standard output).
+        code: its exit code; None if it did not end by itself.
 
     """
 
-    def __init__(self, what: str, *, cause: str = "", remedy: str = "", output: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        cause: str = "",
+        remedy: str = "",
+        output: str = "",
+        code: int | None = None,
+    ) -> None:
         self.output = output
+        self.code = code
         super().__init__(what, cause=cause, remedy=remedy)
 
 
@@ -77,6 +87,10 @@ class ManifestError(KindCovError):
 
 class DeployError(KindCovError):
     """The service was applied but did not come up."""
+
+
+class SuiteError(KindCovError):
+    """A Go test package could not be compiled, listed or run."""
 
 
 class HarvestError(KindCovError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,10 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
 
 
+def _shell_words(text: str) -> tuple[str, ...]:
+    return tuple(shlex.split(text))
+
+
 def _allow(text: str) -> tuple[str, ...]:
     words = _words(text)
     for word in words:
@@ -140,6 +145,21 @@ OPTIONS = (
         "KIND[:GLOB] ...",
     ),
     Option(
+        "go_suites",
+        "",
+        "Directories whose Go or Ginkgo tests are tests of this run: test/e2e, or test/e2e/...",
+        _words,
+        "DIR ...",
+    ),
+    Option("go_flags", "", "Flags for compiling them, such as -tags=e2e", _shell_words, "FLAGS"),
+    Option(
+        "go_timeout",
+        "600",
+        "Seconds for each Go test, or each group that runs as one",
+        _seconds,
+        "SECONDS",
+    ),
+    Option(
         "timeout",
         "600",
         "Seconds for everything before the first test: cluster, build, deploy",
@@ -164,6 +184,9 @@ class Settings:
     poll: float
     settle: float
     allow: tuple[str, ...]
+    go_suites: tuple[str, ...]
+    go_flags: tuple[str, ...]
+    go_timeout: float
     timeout: float
     rootdir: Path
     cluster_name: str = ""

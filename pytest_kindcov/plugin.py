@@ -33,6 +33,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SETTINGS] = settings
     config.pluginmanager.register(fixtures, "kindcov-fixtures")
     config.stash[NODEID] = []
+    if settings.go_suites:
+        from pytest_kindcov import suites
+
+        config.pluginmanager.register(suites, "kindcov-suites")
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         from pytest_kindcov._xdist import STATE_KEY

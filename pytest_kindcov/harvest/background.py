@@ -101,12 +101,14 @@ class Probe:
         units: int32[N], ascending, what it runs.
         counts: uint32[N], how often.
         due: when it came: seconds, each from the earliest moment to the latest, ascending.
+        period: seconds.
 
     """
 
     units: Units
     counts: Counters
     due: list[Span]
+    period: float
 
 
 class Background:
@@ -169,8 +171,13 @@ class Background:
 
         """
         explained = [np.zeros(len(window.units), np.uint64) for window in windows]
-        for probe in self.probes:
-            for i in self._came(probe, windows):
+        # The kubelet begins with all probes of a container at once: where one came at a time that
+        # another is known for, it came just then.
+        came = [self._came(probe) for probe in self.probes]
+        for probe, turns in zip(self.probes, came, strict=True):
+            hints = [span for others in came if others is not turns for span, _ in others]
+            fell = [span for span, alone in turns if not alone]
+            for i in _fallen_into(probe, windows, fell, hints):
                 at = np.searchsorted(windows[i].units, probe.units)
                 explained[i][at] += probe.counts.astype(np.uint64)
         for event in self.events.values():
@@ -188,28 +195,25 @@ class Background:
                 explained[i][at] += event.counts.astype(np.uint64) * np.uint64(more)
         return [window.counts <= count for window, count in zip(windows, explained, strict=True)]
 
-    def _came(self, probe: Probe, windows: Sequence[Window]) -> Iterator[int]:
-        """The numbers of the windows into which a probe fell, one for each time it did."""
+    def _came(self, probe: Probe) -> list[tuple[Span, bool]]:
+        """When a probe came, as exactly as can be told; and whether it was seen alone then."""
         alone = [
             span
             for event in self.events.values()
             if _within(probe.units, event.units)
             for span in event.sightings
         ]
-        spans = {
-            i: (window.begin, window.end)
-            for i, window in enumerate(windows)
-            if window.end and window.holds(probe.units)
-        }
+        spans, seen_alone = [], []
         for due in probe.due:
-            # Each was seen once: one that was seen alone did not fall into a test.
             seen = max(alone, key=lambda span: _overlap(due, span), default=None)
             if seen is not None and _overlap(due, seen) > -_JITTER:
-                alone.remove(seen)
-                continue
-            best = max(spans, key=lambda i: _overlap(due, spans[i]), default=None)
-            if best is not None and _overlap(due, spans[best]) > -_JITTER:
-                yield best
+                alone.remove(seen)  # each came once
+                spans.append((max(due[0] - _JITTER, seen[0]), min(due[1] + _JITTER, seen[1])))
+            else:
+                seen = None
+                spans.append(due)
+            seen_alone.append(seen is not None)
+        return list(zip(narrowed(spans, probe.period), seen_alone, strict=True))
 
     def _fallen(self, event: Event, holding: list[Window], periods: list[float]) -> list[int]:
         """How often an event fell into each of the windows in which its units ran."""
@@ -233,6 +237,25 @@ class Background:
         # No period fits. Seen once, it is expected where as much time passed; else anywhere.
         rounded = math.ceil if len(seen) > 1 else math.floor
         return [rounded(self._rate(event) * length) for length in lengths]
+
+
+def _fallen_into(
+    probe: Probe, windows: Sequence[Window], times: Sequence[Span], hints: Sequence[Span]
+) -> Iterator[int]:
+    """The numbers of the windows into which a probe fell, one for each time it did."""
+    spans = {
+        i: (window.begin, window.end)
+        for i, window in enumerate(windows)
+        if window.end and window.holds(probe.units)
+    }
+    for span in times:
+        time = span
+        near = [i for i, span in spans.items() if _overlap(time, span) > -_JITTER]
+        for hint in [hint for hint in hints if _overlap(time, hint) > 0]:
+            near = [i for i in near if _overlap(hint, spans[i]) > -_JITTER] or near
+            time = max(time[0], hint[0]), min(time[1], hint[1])
+        if near:
+            yield max(near, key=lambda i: _overlap(time, spans[i]))
 
 
 def narrowed(due: Sequence[Span], period: float) -> list[Span]:

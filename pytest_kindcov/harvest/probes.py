@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindcov.cluster.shell import Shell
 from pytest_kindcov.errors import KindCovError
-from pytest_kindcov.harvest.background import Probe, narrowed
+from pytest_kindcov.harvest.background import Probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -149,7 +149,7 @@ class Probes:
             sighted = self._runs.get((build, container.namespace, container.name, probe.kind))
             due = self._due.get((container.namespace, container.pod, container.name, probe.kind))
             if sighted and due:
-                found.append(Probe(*sighted, narrowed(due, probe.period)))
+                found.append(Probe(*sighted, due, probe.period))
         return found
 
     def _ask(

@@ -204,8 +204,8 @@ def test_every_count_is_booked_once() -> None:
     assert total.tolist() == expected.tolist()
 
 
-def known(units: list[int], *due: tuple[float, float]) -> Probe:
-    return Probe(np.array(units, np.int32), np.ones(len(units), np.uint32), list(due))
+def known(units: list[int], *due: tuple[float, float], period: float = 5.0) -> Probe:
+    return Probe(np.array(units, np.int32), np.ones(len(units), np.uint32), list(due), period)
 
 
 def test_probe_that_only_ever_fell_into_tests() -> None:
@@ -237,12 +237,27 @@ def test_two_known_probes_at_once() -> None:
     service.idle(0.3)
     service.test("probed", 1.0, [10])
     service.account.background.probes = [
-        known(READY, (0.4, 0.6), (1.4, 1.6)),
+        known(READY, (0.4, 0.6), (1.4, 1.6), period=1.0),
         known(LIVE, (0.4, 0.6)),
     ]
     ran = service.ran(1.0, 5.0)
     assert ran["own"] == {*READY, *LIVE}
     assert ran["probed"] == {10}
+
+
+def test_probes_of_a_container_come_at_once() -> None:
+    """Seen on a cluster: which of two tests had the probe was told by the other probe's turn."""
+    service = Service([*probe(READY, 0.5, 1.0, 10), (2.5, LIVE)])
+    service.idle(2.32)
+    service.test("own", 0.08, LIVE)
+    service.test("between", 0.05, [10])
+    service.test("probed", 0.07, [11])
+    ready = [(number + 0.4, number + 0.6) for number in range(3)]
+    probes = [known(READY, *ready, period=1.0), known(LIVE, (2.3, 2.55))]
+    service.account.background.probes = probes
+    ran = service.ran(1.0, 5.0)
+    assert ran["own"] == set(LIVE)
+    assert ran["probed"] == {11}
 
 
 def test_times_of_a_probe_are_narrowed_by_each_other() -> None:

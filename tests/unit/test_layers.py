@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "pytest_kindcov"
 
 # A room may import the rooms below it.
 ROOMS = [
-    ("plugin", "_xdist", "_contexts", "__main__"),
+    ("plugin", "_xdist", "_contexts", "suites", "__main__"),
     ("cli",),
     ("session", "fixtures"),
     ("handle",),
@@ -20,13 +20,13 @@ ROOMS = [
     ("harvest", "report"),
     ("service",),
     ("cluster",),
-    ("covdata",),
+    ("covdata", "gotests"),
     ("_run", "_wait", "_signals", "wire", "errors"),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 ONLY_IN = {
-    "pytest": {"plugin", "fixtures", "options", "_xdist", "_contexts"},
+    "pytest": {"plugin", "fixtures", "options", "suites", "_xdist", "_contexts"},
     "numpy": {"covdata", "harvest", "report"},
     "coverage": {"report"},
     "kubernetes": {"cluster/api"},
