@@ -206,7 +206,9 @@ class Package:
                 yield Case(name, file, line, name)
 
     def _specs(self, entry: str) -> Iterator[Case]:
-        specs, output = self._ginkgo(entry, ["-ginkgo.dry-run"], _without_cover(), _LIST)
+        specs, output = self._ginkgo(
+            entry, ["-ginkgo.dry-run", "-ginkgo.seed=1"], _without_cover(), _LIST
+        )
         if not specs:
             raise SuiteError(
                 f"the Ginkgo specs of {entry} in {self.directory} cannot be listed",
@@ -214,9 +216,9 @@ class Package:
                 remedy="RunSpecs must be reached without a cluster: set-up belongs into"
                 " BeforeSuite, which a dry run leaves out",
             )
-        for spec in specs:
-            if spec.get("LeafNodeType") != "It":
-                continue
+        its = [spec for spec in specs if spec.get("LeafNodeType") == "It"]
+        # Ginkgo shuffles; pytest and its workers want one order.
+        for spec in sorted(its, key=lambda spec: spec["LeafNodeLocation"]["LineNumber"]):
             where = spec["LeafNodeLocation"]
             labels = [*(spec.get("ContainerHierarchyLabels") or []), spec.get("LeafNodeLabels")]
             name = _text(spec)
