@@ -19,6 +19,7 @@ import numpy as np
 from pytest_kindcov.covdata.paths import Repository
 from pytest_kindcov.errors import HarvestError
 from pytest_kindcov.report import datafile
+from pytest_kindcov.report.lines import spans
 
 if TYPE_CHECKING:
     import os
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
 RCFILE = "coveragerc"
 PLUGIN = "pytest_kindcov.report.gofile"
 _TRACER = f"{PLUGIN}.GoPlugin"
-# Lines of a file. Generated files have some 100,000; a `//line` comment can claim any number, and
-# each takes a bit for every context.
-_HIGHEST = 1 << 20
-
 # Values may hold a `$`: it would begin a variable.
 _CONFIG = """\
 # For coverage.py on what the tests of the last run covered. Written anew by every run.
@@ -126,11 +123,7 @@ class _Lines:
 
 def _spans(meta: Meta, file: Index) -> Index:
     """First line, number of lines (0 without statements) and file of each unit: int64[3, U]."""
-    first, _, last, column, statements = meta.units.T.astype(np.int64)
-    # A unit that ends before the first column of a line has nothing on it.
-    last = np.clip(last - (column <= 1), first, _HIGHEST)
-    length = np.where((statements > 0) & (first > 0), np.maximum(last - first + 1, 0), 0)
-    return np.stack([first, length, file])
+    return np.stack([*spans(meta.units), file])
 
 
 def write(
