@@ -46,12 +46,11 @@ class Repository:
         self._replaced: dict[str, str] = {}
         self._read: set[Path] = set()
         for directory, inner, _ in os.walk(start):
+            here = Path(directory)
             if "vendor" in inner:
-                self._vendors.append(
-                    (PurePosixPath(self._relative(directory)) / "vendor").as_posix()
-                )
+                self._vendors.append(self._relative(here / "vendor"))
             inner[:] = sorted(d for d in inner if d not in _SKIPPED and not d.startswith("."))
-            self._module(Path(directory))
+            self._module(here)
         for above in start.parents:
             if not above.is_relative_to(self.root):
                 break

@@ -21,11 +21,8 @@ def matches(glob: str, names: Iterable[str]) -> bool:
     """
     plain = glob.strip().removeprefix("./").rstrip("/")
     forms = {plain, plain.replace("**/", "")}
-    return any(
-        fnmatchcase(name, form) or fnmatchcase(name, f"{form}/*")
-        for name in names
-        for form in forms
-    )
+    forms |= {f"{form}/*" for form in forms}
+    return any(fnmatchcase(name, form) for name in names for form in forms)
 
 
 def file_names(file: Source) -> tuple[str, ...]:

@@ -36,6 +36,5 @@ def runs(numbers: Iterable[int]) -> list[list[int]]:
 
 def ranges(numbers: Iterable[int]) -> str:
     """`1-3, 7` of ascending numbers."""
-    return ", ".join(
-        f"{first}-{last}" if first < last else f"{first}" for first, last in runs(numbers)
-    )
+    pairs = runs(numbers)
+    return ", ".join(f"{first}-{last}" if first < last else f"{first}" for first, last in pairs)
