@@ -1,0 +1,128 @@
+"""What all pages are made of: escaped text, figures, bars, the frame."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Nothing but the report's own files, wherever it lies; `file:` because some browsers take no file
+# on disk for 'self'. Nothing inline, so even text that escaped escaping could not run.
+_POLICY = (
+    "default-src 'none'; style-src 'self' file:; script-src 'self' file:; img-src data:;"
+    " base-uri 'none'; form-action 'none'"
+)
+MARK = '<meta name="generator" content="pytest-kindcov">'
+# Characters of a name that are shown; the whole name stands in the title.
+_SHOWN = 160
+# Control codes, and what turns the direction of the text behind it (CVE-2021-42574): shown, not
+# obeyed.
+_ODD = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+)
+
+
+def plain(text: str) -> str:
+    r"""Text for a page, not escaped yet: no control codes but newline and tab, no lone surrogates.
+
+    What is taken out is spelled out: `\x1b`, `\u202e`, `\udcff`.
+    """
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return _ODD.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def name(text: str) -> str:
+    """A name that others gave: escaped, in one line, cut if it is long, whole in its title."""
+    whole = plain(text).replace("\n", "\\n").replace("\t", "\\t")
+    if len(whole) <= _SHOWN:
+        return f"<bdi>{escape(whole)}</bdi>"
+    half = _SHOWN // 2
+    return f'<bdi title="{escape(whole)}">{escape(whole[:half])}…{escape(whole[-half:])}</bdi>'
+
+
+def key(text: str) -> str:
+    """A short name for anything, the same in every report: file names and URLs are made of it."""
+    return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=6).hexdigest()
+
+
+def number(count: int) -> str:
+    """`12,345`."""
+    return f"{count:,}"
+
+
+def counted(count: int, what: str) -> str:
+    """`1 test`, `2 tests`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last of the runs of ascending numbers."""
+    found: list[list[int]] = []
+    for one in numbers:
+        if found and one == found[-1][1] + 1:
+            found[-1][1] = one
+        else:
+            found.append([one, one])
+    return [(first, last) for first, last in found]
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """`1-3 7` of ascending numbers."""
+    return " ".join(f"{a}-{b}" if a < b else f"{a}" for a, b in ranges(numbers))
+
+
+def bar(covered: int, statements: int) -> str:
+    """What was run of it, as a picture of 100 units' width."""
+    return stacked((covered,), statements)
+
+
+def stacked(parts: Iterable[int], whole: int) -> str:
+    """Several parts of a whole, as `bar`."""
+    done, rects = 0, ""
+    for part in parts:
+        if part:
+            place = f'x="{100 * done / whole:.4g}" ' if done else ""
+            rects += f'<rect {place}width="{100 * part / whole:.4g}" height="8"/>'
+        else:
+            rects += "<rect/>"  # colours go by position
+        done += part
+    kind = "bar" if whole else "bar empty"
+    return (
+        f'<svg class="{kind}" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
+        f"{rects}</svg>"
+    )
+
+
+def page(title: str, body: str, *, up: str, kind: str, scripts: Iterable[str]) -> str:
+    """A whole page.
+
+    Args:
+        title: not escaped yet.
+        body: HTML.
+        up: from the page to the directory of style and scripts, "" or ending in `/`.
+        kind: a class of its body.
+        scripts: names of scripts, in order.
+
+    """
+    tags = "".join(f'<script src="{up}{script}" defer></script>\n' for script in scripts)
+    return f"""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+{MARK}
+<title>{escape(plain(title))}</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="{up}style.css">
+{tags}</head>
+<body class="{kind}">
+{body}</body>
+</html>
+"""
