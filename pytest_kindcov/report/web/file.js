@@ -25,9 +25,10 @@
   const members = new Map();
   for (const section of document.querySelectorAll(".set")) {
     const found = [];
-    for (const part of section.dataset.c.split(" ")) {
+    const numbers = section.dataset.c ?? section.querySelector("p").textContent;
+    for (const part of numbers.split(" ")) {
       const [first, last = first] = part.split("-").map(Number);
-      for (let one = first; one <= last; one++) found.push(one);
+      for (let one = first; one <= last; one++) found.push(one - 1);
     }
     members.set(section.id, found);
   }

@@ -59,20 +59,20 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """First and last of the runs of ascending numbers."""
-    found: list[list[int]] = []
-    for one in numbers:
-        if found and one == found[-1][1] + 1:
-            found[-1][1] = one
-        else:
-            found.append([one, one])
-    return [(first, last) for first, last in found]
-
-
 def spans(numbers: Iterable[int]) -> str:
     """`1-3 7` of ascending numbers."""
-    return " ".join(f"{a}-{b}" if a < b else f"{a}" for a, b in ranges(numbers))
+    found: list[str] = []
+    first = last = -2
+    for number in numbers:
+        if number == last + 1:
+            last = number
+            continue
+        if first >= 0:
+            found.append(f"{first}-{last}" if first < last else f"{first}")
+        first = last = number
+    if first >= 0:
+        found.append(f"{first}-{last}" if first < last else f"{first}")
+    return " ".join(found)
 
 
 def bar(covered: int, statements: int) -> str:
