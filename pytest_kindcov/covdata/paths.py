@@ -16,47 +16,92 @@ _SKIPPED = {"vendor", "node_modules", "testdata"}
 _MODULE = re.compile(r'^\s*module\s+"?([^\s"/][^\s"]*)"?', re.MULTILINE)
 _COMMENT = re.compile(r"//.*")
 _LOCAL = re.compile(r'"?([^\s"]+)"?(?:\s+v\S+)?\s+=>\s+"?(\.{1,2}(?:/[^\s"]*)?)"?\s*$')
+_USE = re.compile(r'"?(\.{0,2}(?:/[^\s"]*)?)"?\s*$')
+# A release of another module, as `require` and `replace` name it.
+_RELEASE = re.compile(r'(?:"?([^\s"]+)"?(?:\s+v\S+)?\s+=>\s+)?"?([^\s"]+)"?\s+(v\d\S*)\s*$')
 
 
 class Repository:
     """The Go modules of a directory, and where its coverage data's files are in it.
 
     Args:
-        root: the top directory.
+        root: the top directory; paths are relative to it.
+        below: where to look for modules, if not everywhere: a directory in it. What is above is
+            still found, and so is what `go.work` and `replace` name elsewhere.
 
     Attributes:
         modules: by module path, its directory relative to the root ("." for the root itself).
+        releases: by module path, the modules and versions that stand for it in some go.mod.
 
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], below: str | os.PathLike[str] | None = None
+    ) -> None:
         self.root = Path(root).resolve()
+        start = self.root if below is None else Path(below).resolve()
         self.modules: dict[str, str] = {}
+        self.releases: dict[str, set[tuple[str, str]]] = {}
         self._vendors: list[str] = []
-        replaced: dict[str, str] = {}
-        for directory, below, names in os.walk(self.root):
-            relative = Path(directory).relative_to(self.root).as_posix()
-            if "vendor" in below:
-                self._vendors.append((PurePosixPath(relative) / "vendor").as_posix())
-            below[:] = sorted(d for d in below if d not in _SKIPPED and not d.startswith("."))
-            for name in {"go.mod", "go.work"}.intersection(names):
-                text = (Path(directory) / name).read_text("utf-8", "replace")
-                text = _COMMENT.sub("", text)
-                if name == "go.mod" and (match := _MODULE.search(text)):
-                    self.modules.setdefault(match[1], relative)
-                replaced.update(self._replacements(Path(directory), text))
-        for module, relative in replaced.items():
+        self._replaced: dict[str, str] = {}
+        self._read: set[Path] = set()
+        for directory, inner, _ in os.walk(start):
+            here = Path(directory)
+            if "vendor" in inner:
+                self._vendors.append(self._relative(here / "vendor"))
+            inner[:] = sorted(d for d in inner if d not in _SKIPPED and not d.startswith("."))
+            self._module(here)
+        for above in start.parents:
+            if not above.is_relative_to(self.root):
+                break
+            self._module(above)
+            if (above / "vendor").is_dir():
+                self._vendors.append(self._relative(above / "vendor"))
+        for module, relative in self._replaced.items():
             self.modules.setdefault(module, relative)
 
-    def _replacements(self, directory: Path, text: str) -> dict[str, str]:
-        """Modules that are taken from a directory of the repository (`replace M => ./D`)."""
-        found = {}
-        for line in text.splitlines():
-            if match := _LOCAL.match(line.strip().removeprefix("replace").strip()):
-                target = (directory / match[2]).resolve()
-                if target.is_relative_to(self.root):
-                    found[match[1]] = target.relative_to(self.root).as_posix()
-        return found
+    def _relative(self, directory: Path) -> str:
+        return directory.relative_to(self.root).as_posix()
+
+    def _module(self, directory: Path) -> None:
+        """Read what a directory says of modules, and the directories that it names for them."""
+        if directory in self._read or not directory.is_relative_to(self.root):
+            return
+        self._read.add(directory)
+        for name in ("go.mod", "go.work"):
+            try:
+                text = (directory / name).read_text("utf-8", "replace")
+            except OSError:
+                continue
+            text = _COMMENT.sub("", text)
+            if name == "go.mod" and (match := _MODULE.search(text)):
+                self.modules.setdefault(match[1], self._relative(directory))
+            self._directives(directory, text)
+
+    def _directives(self, directory: Path, text: str) -> None:
+        """`use`, `replace` and `require`, each as a line or as a block of lines."""
+        block = ""
+        for raw in text.splitlines():
+            verb, _, rest = raw.strip().partition(" ")
+            if verb == ")":
+                block = ""
+            elif rest.strip() == "(" or verb.endswith("("):
+                block = verb.rstrip("(")
+            elif verb:
+                what = block or verb
+                self._directive(directory, what, raw.strip() if block else rest.strip())
+
+    def _directive(self, directory: Path, what: str, line: str) -> None:
+        if what == "use" and (match := _USE.match(line)):
+            self._module((directory / match[1]).resolve())
+        elif what == "replace" and (match := _LOCAL.match(line)):
+            # A module that is taken from a directory of the repository.
+            target = (directory / match[2]).resolve()
+            if target.is_relative_to(self.root):
+                self._replaced[match[1]] = self._relative(target)
+                self._module(target)
+        elif what in ("require", "replace") and (match := _RELEASE.match(line)):
+            self.releases.setdefault(match[1] or match[2], set()).add((match[2], match[3]))
 
     def locate(self, name: str) -> str | None:
         """The file in the repository, relative to its root with `/`; None if it is not there.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_kindcov.covdata.model import Bools, Counters, Ints
     from pytest_kindcov.covdata.profile import Profile
+    from pytest_kindcov.covdata.store import Store
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ class LeftOut:
 
     Args:
         tally: its statements, under the name by which reports would call it.
-        why: the setting: `generated`, `exclude GLOB`, or `not in include`.
+        why: the setting: `generated`, `exclude GLOB`, or `not included`.
 
     """
 
@@ -335,6 +336,7 @@ class Report:
         patch: what changed since a commit; None unless one was given.
         previous: the run before; None if unknown.
         data: coverage.py's data file, which has the contexts; None if there is none.
+        store: what was read, for reports of Go's own formats.
 
     """
 
@@ -354,6 +356,7 @@ class Report:
     patch: Patch | None = None
     previous: Previous | None = None
     data: Path | None = None
+    store: Store | None = None
 
     @cached_property
     def summary(self) -> Summary:
@@ -390,8 +393,8 @@ class Report:
 
         statements = self.profile.units[:, 4].astype(np.float64)  # exact up to 2^53
         both = self.sides.e2e & self.sides.unit
-        masks = (both, self.sides.e2e & ~both, self.sides.unit & ~both)
-        masks = (*masks, ~(self.sides.e2e | self.sides.unit))
+        neither = ~(self.sides.e2e | self.sides.unit)
+        masks = [both, self.sides.e2e & ~both, self.sides.unit & ~both, neither]
         size = len(self.files)
         columns = [np.bincount(self.profile.file, statements * mask, size) for mask in masks]
         sums: dict[str, list[int]] = {}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import datafile
+from pytest_kindcov.report.texts import counted, ranges, shown
 
 if TYPE_CHECKING:
     import sqlite3
@@ -59,13 +60,6 @@ def origin(context: str) -> tuple[Kind, str]:
     if 0 <= bracket < bar:
         bar = test.find("]|", bracket) + 1 or -1
     return kind, test[:bar] if bar > 0 else test
-
-
-def shown(text: str) -> str:
-    """Text as it may be printed: without line breaks and control codes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def run(question: str, data: Sequence[str]) -> int:
@@ -139,8 +133,8 @@ def _line(connection: sqlite3.Connection, name: str, line: int, when: float) -> 
             tests[kind].add(test)
     exact, shared = len(tests[Kind.EXACT]), len(tests[Kind.SHARED])
     heads = {
-        Kind.EXACT: f"{_count(exact, 'test')} ran it:",
-        Kind.SHARED: f"{_count(shared, 'test')} may have run it, others used the instance too:",
+        Kind.EXACT: f"{counted(exact, 'test')} ran it:",
+        Kind.SHARED: f"{counted(shared, 'test')} may have run it, others used the instance too:",
         Kind.OUTSIDE: "outside of tests:",
     }
     lines = [where]
@@ -223,7 +217,7 @@ def _test(connection: sqlite3.Connection, name: str) -> list[str]:
     alone = sum(map(len, found.values()))
     answer = [
         shown(test),
-        f"ran {_count(total, 'line')} in {_count(len(mine), 'file')};"
+        f"ran {counted(total, 'line')} in {counted(len(mine), 'file')};"
         f" {alone} of them nothing else ran" + (":" if alone else ""),
     ]
     if Kind.SHARED in own.values():
@@ -232,7 +226,7 @@ def _test(connection: sqlite3.Connection, name: str) -> list[str]:
     columns = shutil.get_terminal_size().columns
     for path, numbers in sorted(found.items()):
         answer += textwrap.wrap(
-            _ranges(numbers),
+            ranges(numbers),
             columns,
             initial_indent=f"{len(numbers):>{width}}  {path}: ",
             subsequent_indent=" " * (width + 4),
@@ -258,7 +252,7 @@ def _one(name: str, tests: set[str]) -> str:
         )
     raise Unknown(
         f"no test {shown(name)} in the data",
-        cause=f"they have {_count(len(tests), 'test')}",
+        cause=f"they have {counted(len(tests), 'test')}",
         remedy="a test is named by a part of its node id, a line by FILE:LINE",
     )
 
@@ -274,18 +268,3 @@ def _list(names: Iterable[str]) -> str:
     lines = sorted(map(shown, names))
     more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     return "\n".join(lines[:_SHOWN] + more)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _ranges(numbers: list[int]) -> str:
-    """`1-3, 7` of ascending numbers."""
-    found: list[list[int]] = []
-    for number in numbers:
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
-        else:
-            found.append([number, number])
-    return ", ".join(f"{first}-{last}" if first < last else f"{first}" for first, last in found)

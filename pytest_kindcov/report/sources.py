@@ -1,0 +1,142 @@
+"""The source files behind coverage data: where they are, who wrote them, are they what was built.
+
+Nothing here trusts a file name or a text: what cannot be read is not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_kindcov.covdata import modcache
+from pytest_kindcov.covdata.paths import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+# As Go's ast.IsGenerated: in any comment before the package clause, on a line of its own.
+_GENERATED = re.compile(rb"// Code generated .* DO NOT EDIT\.\r?", re.ASCII)
+_HEAD = re.compile(rb"/\*.*?\*/|//[^\n]*|\bpackage\b", re.DOTALL)
+# A generated file of a megabyte has that comment in its first lines.
+_HEAD_SIZE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source file, or that there is none (`file` is None).
+
+    Args:
+        path: in the repository; "" if it is not there.
+        file: where it can be read.
+        text: all its bytes.
+
+    """
+
+    path: str = ""
+    file: Path | None = None
+    text: bytes = b""
+
+
+def top(directory: str | os.PathLike[str]) -> Path:
+    """The repository that a directory is in: where `.git` is, or else the directory itself.
+
+    A home directory that is kept in git is not meant.
+    """
+    start = Path(directory).resolve()
+    for place in (start, *start.parents):
+        if place in (Path.home(), Path(place.anchor)):
+            break
+        if (place / ".git").exists():
+            return place
+    return start
+
+
+def repository(directory: str | os.PathLike[str]) -> Repository:
+    """The modules of a directory, with paths relative to the repository that it is in."""
+    return Repository(top(directory), directory)
+
+
+def find(name: str, own: Repository) -> Found:
+    """The source of a file in coverage data, in the repository or in the cache of modules."""
+    try:
+        path = own.locate(name) or ""
+        file = own.root / path if path else modcache.locate(name, own.releases)
+        return Found(path, file, file.read_bytes()) if file else Found()
+    except (OSError, ValueError):  # a name with a zero byte is a ValueError
+        return Found()
+
+
+def generated(text: bytes) -> bool:
+    """Whether a text says of itself that it is generated, as Go wants it said."""
+    for match in _HEAD.finditer(text[:_HEAD_SIZE]):
+        if match[0] == b"package":
+            return False
+        if any(_GENERATED.fullmatch(line) for line in match[0].split(b"\n")):
+            return True
+    return False
+
+
+def fits(text: bytes, units: npt.NDArray[np.uint32]) -> bool:
+    """Whether units can be of this text: all their lines and columns are in it.
+
+    Args:
+        text: of a file.
+        units: uint32[n, 5], as in `covdata.model.Meta`.
+
+    """
+    data = np.frombuffer(text + b"\n", np.uint8)
+    breaks = np.flatnonzero(data == ord("\n"))
+    length = np.diff(breaks, prepend=-1) - 1
+    for line, column in ((units[:, 0], units[:, 1]), (units[:, 2], units[:, 3])):
+        if not len(line):
+            break
+        if line.min() < 1 or line.max() > len(length):
+            return False
+        if (column > length[line.astype(np.int64) - 1] + 1).any():
+            return False
+    return True
+
+
+def digest(text: bytes) -> str:
+    """What `record` notes of a file."""
+    return hashlib.sha256(text).hexdigest()
+
+
+def record(own: Repository) -> dict[str, str]:
+    """The digests of all Go files of a repository's modules, by path: what a build is made of."""
+    found: dict[str, str] = {}
+    for relative in sorted(own.modules.values()):
+        for directory, below, names in os.walk(own.root / relative):
+            below[:] = [d for d in below if not d.startswith(".") and d != "node_modules"]
+            for name in names:
+                path = Path(directory, name).relative_to(own.root).as_posix()
+                if name.endswith(".go") and not name.endswith("_test.go") and path not in found:
+                    with contextlib.suppress(OSError):  # it went meanwhile
+                        found[path] = digest((own.root / path).read_bytes())
+    return found
+
+
+def changed(found: Found, units: npt.NDArray[np.uint32], recorded: Mapping[str, str]) -> bool:
+    """Whether a text is not what was built.
+
+    Args:
+        found: the source.
+        units: uint32[n, 5]: what was built of it.
+        recorded: by path, digests from before the build. Without one, only what cannot be is seen.
+
+    """
+    if found.file is None:
+        return False
+    before = recorded.get(found.path) if found.path else None
+    if before is not None and before != digest(found.text):
+        return True
+    return not fits(found.text, units)
