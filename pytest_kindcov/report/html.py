@@ -19,9 +19,10 @@ import numpy as np
 
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import who as whos
+from pytest_kindcov.report.texts import shown
 from pytest_kindcov.report.web import index, source
 from pytest_kindcov.report.web.lists import NAMES, Lists
-from pytest_kindcov.report.web.parts import MARK, key, plain
+from pytest_kindcov.report.web.parts import MARK, key
 
 if TYPE_CHECKING:
     import os
@@ -124,8 +125,8 @@ def _pages(directory: Path, report: Report, who: Who | None) -> None:
 
 def _scripts(directory: Path, report: Report, who: Who) -> None:
     """What scripts know of tests: names, and which files each ran."""
-    contexts = [(plain(context.name), context.kind, context.test) for context in who.contexts]
-    tests = [(key(test.name), plain(test.name)) for test in who.tests]
+    contexts = [(shown(context.name), context.kind, context.test) for context in who.contexts]
+    tests = [(key(test.name), shown(test.name)) for test in who.tests]
     _assign(directory / "run.js", "kindcov", {"contexts": contexts, "tests": tests})
     place = {who.names.get(file.name): number for number, file in enumerate(report.files)}
     ran = [

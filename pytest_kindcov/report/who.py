@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_kindcov.report import datafile
+from pytest_kindcov.report.texts import shown
 from pytest_kindcov.report.why import Kind, origin
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Who:
         contexts: those that ran something, tests first, each kind sorted by name.
         tests: sorted by node id.
         files: by path as stored, those of which a line ran.
-        names: by Go's name of a file, its path as stored.
+        names: by Go's name of a file, as in `model.Source`, its path as stored.
 
     """
 
@@ -125,7 +126,7 @@ def read(path: Path) -> Who:
     # A test is one, whatever contexts it has; what is outside of tests is each one of its own.
     group = np.array([c.test if c.test >= 0 else -1 - i for i, c in enumerate(contexts)], np.int64)
     files = {}
-    for number, name in paths.items():
+    for number, file in paths.items():
         if lines[number]:
             who = place[whose[number]]
             order = np.argsort(who)
@@ -134,13 +135,13 @@ def read(path: Path) -> Who:
             packed = np.frombuffer(joined, np.uint8).reshape(-1, size)
             who = who[order]
             set_of, members = _sets(packed[order])
-            files[name] = File(set_of, [who[np.flatnonzero(row)].tolist() for row in members])
+            files[file] = File(set_of, [who[np.flatnonzero(row)].tolist() for row in members])
             sizes = np.bincount(set_of[set_of >= 0], minlength=len(members))
             for test, ran, alone in _counts(group[who], members, sizes):
                 tests[test].lines += ran
                 tests[test].alone += alone
-                tests[test].files[name] = ran
-    return Who(time, contexts, tests, files, dict(names))
+                tests[test].files[file] = ran
+    return Who(time, contexts, tests, files, {shown(name): path for name, path in names})
 
 
 def _contexts(stored: list[tuple[int, str]]) -> tuple[Index, list[Context], list[Test]]:

@@ -109,9 +109,9 @@ class Page:
     def click(self, selector: str) -> None:
         """Click in the middle of the first element that fits; it is scrolled to."""
         place = self.run(
-            "(() => { const e = document.querySelector(%s);"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
             " e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect();"
-            " return [r.x + r.width / 2, r.y + r.height / 2]; })()" % json.dumps(selector)
+            " return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call(
@@ -182,7 +182,7 @@ def _tab(port: int) -> str:
 
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        with urlopen(f"http://127.0.0.1:{port}/json/list", timeout=60) as answer:  # noqa: S310
+        with urlopen(f"http://127.0.0.1:{port}/json/list", timeout=60) as answer:
             for target in json.load(answer):
                 if target["type"] == "page":
                     return str(target["webSocketDebuggerUrl"])

@@ -64,7 +64,12 @@
       const [name, , whose] = contexts[one];
       const item = make("li");
       const text = make(whose < 0 ? "span" : "button", cut(name), { title: name });
-      if (whose >= 0) text.addEventListener("click", () => choose(whose));
+      if (whose >= 0) {
+        text.addEventListener("click", () => {
+          who.hidden = true;
+          choose(whose);
+        });
+      }
       item.append(text);
       items.append(item);
     }

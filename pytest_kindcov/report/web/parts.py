@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from html import escape
 from typing import TYPE_CHECKING
+
+from pytest_kindcov.report.texts import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,25 +20,11 @@ _POLICY = (
 MARK = '<meta name="generator" content="pytest-kindcov">'
 # Characters of a name that are shown; the whole name stands in the title.
 _SHOWN = 160
-# Control codes, and what turns the direction of the text behind it (CVE-2021-42574): shown, not
-# obeyed.
-_ODD = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
-)
-
-
-def plain(text: str) -> str:
-    r"""Text for a page, not escaped yet: no control codes but newline and tab, no lone surrogates.
-
-    What is taken out is spelled out: `\x1b`, `\u202e`, `\udcff`.
-    """
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return _ODD.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def name(text: str) -> str:
     """A name that others gave: escaped, in one line, cut if it is long, whole in its title."""
-    whole = plain(text).replace("\n", "\\n").replace("\t", "\\t")
+    whole = shown(text)
     if len(whole) <= _SHOWN:
         return f"<bdi>{escape(whole)}</bdi>"
     half = _SHOWN // 2
@@ -118,7 +105,7 @@ def page(title: str, body: str, *, up: str, kind: str, scripts: Iterable[str]) -
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 {MARK}
-<title>{escape(plain(title))}</title>
+<title>{escape(shown(title))}</title>
 <link rel="icon" href="data:,">
 <link rel="stylesheet" href="{up}style.css">
 {tags}</head>

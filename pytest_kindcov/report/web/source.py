@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import numpy as np
 
 from pytest_kindcov.report.lines import spans
 from pytest_kindcov.report.model import percent
-from pytest_kindcov.report.web.parts import bar, counted, name, number, page, plain
+from pytest_kindcov.report.web.parts import bar, counted, name, number, page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,6 +33,15 @@ _WORDS = ["", "not run", "run in part", "run", "run by E2E tests alone", "run by
 # What may be left of a line that ran without making it one that ran in part: Go counts a brace to
 # the block behind it.
 _BRACES = "{}();, \t"
+# Control codes, and what turns the direction of the text behind it (CVE-2021-42574): shown, not
+# obeyed.
+_ODD = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]"
+)
+_LEGEND = (
+    '<p class="legend">The number at a line: how many tests ran it; it leads to them.'
+    " <b>~</b> other tests used the instance too. <b>·</b> run outside of tests alone.</p>\n"
+)
 # Rows of a page without source. A `//line` comment can claim any number of lines.
 _ROWS = 20_000
 
@@ -95,9 +105,7 @@ def render(content: Content, lists: Lists | None) -> str:
             numbers, state[numbers].tolist(), [links[n] for n in numbers], texts, strict=True
         )
     ]
-    note = (
-        f'<p class="note bad">The source is not shown: {escape(plain(why))}.</p>\n' if why else ""
-    )
+    note = f'<p class="note bad">The source is not shown: {escape(why)}.</p>\n' if why else ""
     if len(rows) < len(lines):
         note += f'<p class="note">Only the first {number(_ROWS)} lines are listed.</p>\n'
     return page(
@@ -105,6 +113,7 @@ def render(content: Content, lists: Lists | None) -> str:
         _head(content, np.bincount(state[lines.number], minlength=len(_WORDS)).tolist())
         + note
         + _outline(content.functions)
+        + (_LEGEND if panels else "")
         + f'<main><ol class="code">{"".join(rows)}\n</ol></main>\n{panels}',
         up="",
         kind="source",
@@ -156,6 +165,15 @@ def _marked(text: bytes, missed: Units, state: Index) -> Iterator[tuple[int, str
                 done += _piece(bytes_[at:start]) + f"<u>{_piece(bytes_[start:stop])}</u>"
                 at = stop
         yield line, done + _piece(bytes_[at:])
+
+
+def plain(text: str) -> str:
+    r"""Text for a page, not escaped yet: no control codes but newline and tab, no lone surrogates.
+
+    What is taken out is spelled out: `\x1b`, `\u202e`, `\udcff`.
+    """
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return _ODD.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def _piece(text: bytes) -> str:
