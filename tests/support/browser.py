@@ -101,15 +101,16 @@ class Page:
         """Press a key: a character, or one that has a name, such as `Escape`."""
         code = {"Escape": 27, "Enter": 13}.get(text, 0)
         down = {"type": "keyDown", "key": text, "windowsVirtualKeyCode": code}
-        if len(text) == 1:
-            down["text"] = text
+        if len(text) == 1 or text == "Enter":
+            down["text"] = text if len(text) == 1 else "\r"
         self.call("Input.dispatchKeyEvent", **down)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=text, windowsVirtualKeyCode=code)
 
     def click(self, selector: str) -> None:
-        """Click in the middle of the first element that fits; it is scrolled to."""
+        """Click in the middle of the first element that fits and can be seen; scrolls to it."""
         place = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            f"(() => {{ const e = [...document.querySelectorAll({json.dumps(selector)})]"
+            ".find((one) => one.checkVisibility());"
             " e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect();"
             " return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )

@@ -145,6 +145,11 @@
   }
   if (own.length) tools.prepend(field, options, found);
   header.append(tools);
+  // Lines that are led to stand below what stays at the top.
+  const makeRoom = () =>
+    (root.style.scrollPaddingTop = getComputedStyle(header).position === "sticky" ? `${header.offsetHeight + 40}px` : "");
+  addEventListener("resize", makeRoom);
+  makeRoom();
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;

@@ -201,8 +201,9 @@ def _tests(who: Who | None) -> str:
         for test in who.tests
     ]
     return (
-        "<p><small>Figures are line-based: lines with statements that ran while the test did."
-        "</small></p>\n" + _table("tests", ["Test", "Files", "Lines", "No other test ran"], rows)
+        "<p><small>Line-based: lines with statements that each test ran, and those of them that"
+        " nothing else ran.</small></p>\n"
+        + _table("tests", ["Test", "Files", "Lines", "Nothing else ran"], rows)
     )
 
 
