@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_kindcov.covdata.model import Granularity, Meta, Mode, Package
-from pytest_kindcov.report import contexts
+from pytest_kindcov.report import contexts, datawrite
 
 if TYPE_CHECKING:
     import resource
@@ -104,7 +104,7 @@ def main() -> None:
             file = Path(name, f"p{number * PACKAGES // FILES}", f"f{number}.go")
             file.parent.mkdir(exist_ok=True)
             file.write_text("package p\n" * 400)
-        files = [f"--rcfile={target}/{contexts.RCFILE}", f"--data-file={target}/.coverage"]
+        files = [f"--rcfile={target}/{datawrite.RCFILE}", f"--data-file={target}/.coverage"]
         why = ["-m", "pytest_kindcov", "why", "--data", str(target)]
         steps = {
             "write": [__file__, str(tests), str(share), str(target)],

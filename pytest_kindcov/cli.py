@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.errors import KindCovError
+from pytest_kindcov.report import gate, types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-_TYPES = ("term", "go", "covdata", "json")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,25 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kindcov", description="Coverage of Go services.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    report = commands.add_parser(
-        "report",
-        help="merge coverage files and report them",
-        description="Merge the files that `go build -cover` programs leave in GOCOVERDIR, and text"
-        " profiles, and report them. Files that cannot be used are named and left out.",
-    )
-    report.add_argument(
-        "paths", nargs="+", metavar="DIR", help="a directory of coverage files, or a text profile"
-    )
-    report.add_argument(
-        "--report",
-        action="append",
-        type=_report,
-        dest="reports",
-        metavar="TYPE[:DEST]",
-        help="term (a table; the default), go (a text profile: coverage.out), covdata (a directory"
-        " with all merged: covdata), json (coverage.json); DEST - is standard output; repeatable",
-    )
-    report.set_defaults(run=_run_report)
+    _add_report(commands)
     why = commands.add_parser(
         "why",
         help="which tests ran a line, or what only one test runs",
@@ -78,19 +60,99 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _report(text: str) -> tuple[str, str | None]:
-    kind, colon, destination = text.partition(":")
-    if kind not in _TYPES:
-        raise argparse.ArgumentTypeError(f"{kind!r} is not one of {', '.join(_TYPES)}")
-    return kind, destination if colon else None
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser(
+        "report",
+        help="merge coverage files and report them",
+        description="Merge the files that `go build -cover` programs leave in GOCOVERDIR, text"
+        " profiles, and what runs of pytest left (.kindcov), and report them. Files that cannot be"
+        " used are named and left out. The exit code is 1 if a limit is not kept.",
+    )
+    add = report.add_argument
+    add(
+        "paths",
+        nargs="*",
+        metavar="DIR",
+        help="what a run left (default: .kindcov), coverage files, or a text profile",
+    )
+    add(
+        "--report",
+        action="append",
+        type=_parsed(types.parse, empty=True),
+        dest="reports",
+        metavar="TYPE[:DEST]",
+        help=f"{', '.join(types.described())}; DEST - is standard output; repeatable; empty: only"
+        " the total; default: term",
+    )
+    add("--dir", default="", metavar="DIR", help="leave there what a run leaves, of all together")
+    add("--root", default=".", metavar="DIR", help="where the Go modules are (default: here)")
+    add("--previous", default="", metavar="FILE", help="JSON report of the run before")
+    for kind, what in (
+        (gate.FAIL_UNDER, "fail if the total, or every package or file that is GLOB, has less"),
+        (gate.WARN_UNDER, "the same, without failing"),
+        (gate.PATCH_UNDER, "fail if of the lines that are new since --compare less ran"),
+    ):
+        add(
+            f"--{kind}",
+            action="append",
+            default=[],
+            type=_parsed(functools.partial(gate.parse, kind)),
+            dest=f"rules_{kind}",
+            metavar="MIN" if kind == gate.PATCH_UNDER else "MIN[:GLOB]",
+            help=f"{what} than MIN percent; repeatable",
+        )
+    add("--compare", default="", metavar="REF", help="the commit since which the patch counts")
+    add("--unit", action="append", default=[], metavar="PATH", help="coverage of unit tests")
+    for name, what in (("include", "only these"), ("exclude", "not these, or `generated` ones")):
+        add(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="GLOB",
+            help=f"files and packages: {what}; repeatable",
+        )
+    report.set_defaults(run=_run_report, parser=report)
+
+
+def _parsed(parse: Callable[[str], object], *, empty: bool = False) -> Callable[[str], object]:
+    """A reader of a value, for argparse; an empty one may mean None."""
+
+    def read(text: str) -> object:
+        if empty and not text:
+            return None
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
+
+    return read
 
 
 def _run_report(options: argparse.Namespace) -> int:
     # numpy's linear algebra is not used here, and starting its threads takes 40 ms.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from pytest_kindcov.report import covdata
+    from pytest_kindcov.report import command
+    from pytest_kindcov.report.wanted import Wanted
 
-    return covdata.run(options.paths, options.reports or [("term", None)])
+    kinds = (gate.FAIL_UNDER, gate.WARN_UNDER, gate.PATCH_UNDER)
+    rules = [rule for kind in kinds for rule in getattr(options, f"rules_{kind}")]
+    if getattr(options, f"rules_{gate.PATCH_UNDER}") and not options.compare:
+        options.parser.error("--patch-under needs --compare=REF")
+    reports = [types.parse("term")] if options.reports is None else options.reports
+    return command.run(
+        options.paths or [".kindcov"],
+        Wanted(
+            reports=tuple(request for request in reports if request is not None),
+            rules=tuple(rules),
+            compare=options.compare,
+            unit=tuple(options.unit),
+            include=tuple(options.include),
+            exclude=tuple(options.exclude),
+        ),
+        root=options.root,
+        directory=options.dir,
+        previous=options.previous,
+    )
 
 
 def _run_why(options: argparse.Namespace) -> int:

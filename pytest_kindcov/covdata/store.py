@@ -273,7 +273,14 @@ def write(store: Store, directory: str | os.PathLike[str]) -> None:
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
     for program in store.programs:
-        (target / f"covmeta.{program.hash}").write_bytes(program.raw)
-        if program.files:
+        meta, *counters = file_names(program)
+        (target / meta).write_bytes(program.raw)
+        for name in counters:
             data = counterfile.write(program.meta, [counterfile.Segment(program.counters)])
-            (target / counterfile.file_name(program.meta.hash, 0, 0)).write_bytes(data)
+            (target / name).write_bytes(data)
+
+
+def file_names(program: Program) -> list[str]:
+    """The files that `write` makes of a program: meta data, and counters if it has any."""
+    counters = [counterfile.file_name(program.meta.hash, 0, 0)] if program.files else []
+    return [f"covmeta.{program.hash}", *counters]

@@ -7,23 +7,19 @@ its entry for a file a slice of the packed row. See bench/contexts.py.
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_kindcov.covdata.paths import Repository
-from pytest_kindcov.errors import HarvestError
-from pytest_kindcov.report import datafile
+from pytest_kindcov.report import datafile, datawrite
 from pytest_kindcov.report.lines import spans
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -32,40 +28,13 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int32]
     Index = npt.NDArray[np.int64]
 
-RCFILE = "coveragerc"
-PLUGIN = "pytest_kindcov.report.gofile"
-_TRACER = f"{PLUGIN}.GoPlugin"
-# Values may hold a `$`: it would begin a variable.
-_CONFIG = """\
-# For coverage.py on what the tests of the last run covered. Written anew by every run.
-[run]
-plugins = {plugin}
-data_file = {directory}/{data}
-
-[html]
-directory = {directory}/htmlcov
-show_contexts = true
-
-[json]
-output = {directory}/coverage.json
-
-[xml]
-output = {directory}/coverage.xml
-
-[lcov]
-output = {directory}/coverage.lcov
-
-[{plugin}]
-data = {directory}/{data}
-"""
-
 
 class _Lines:
     """Where the lines of all units of all builds are in the row of bits.
 
     Args:
         metas: by hash.
-        root: of the repository.
+        root: of the repository, or what is known of it.
 
     Attributes:
         files: paths, as they are stored.
@@ -75,8 +44,10 @@ class _Lines:
 
     """
 
-    def __init__(self, metas: Mapping[bytes, Meta], root: str | os.PathLike[str]) -> None:
-        repository = Repository(root)
+    def __init__(
+        self, metas: Mapping[bytes, Meta], root: str | os.PathLike[str] | Repository
+    ) -> None:
+        repository = root if isinstance(root, Repository) else Repository(root)
         index: dict[str, int] = {}
         self.names: dict[int, list[str]] = {}
         self.units: dict[bytes, Index] = {}
@@ -128,7 +99,7 @@ def _spans(meta: Meta, file: Index) -> Index:
 
 def write(
     directory: str | os.PathLike[str],
-    root: str | os.PathLike[str],
+    root: str | os.PathLike[str] | Repository,
     metas: Mapping[bytes, Meta],
     contexts: Iterable[tuple[str, Mapping[bytes, Ints]]],
     *,
@@ -138,8 +109,8 @@ def write(
 
     Args:
         directory: where to; created if it is missing.
-        root: of the repository: files are stored by their absolute path in it, and by Go's name if
-            they are not there.
+        root: of the repository, or what is known of it: files are stored by their absolute path in
+            it, and by Go's name if they are not there.
         metas: all builds, by hash. All their files with statements are stored, run or not.
         contexts: names, and by build the int32 indices of units that ran, in any order. A name that
             comes again adds to what it had. See `why.origin` for their form.
@@ -152,65 +123,20 @@ def write(
         HarvestError: it cannot be written.
 
     """
-    target = Path(directory).absolute()
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        # A directory of its own is private while the file is made, and takes away what sqlite left.
-        with tempfile.TemporaryDirectory(prefix="tmp.", dir=target) as scratch:
-            data, config = Path(scratch, datafile.NAME), Path(scratch, RCFILE)
-            _write(data, _Lines(metas, root), contexts, time.time() if when is None else when)
-            where = str(target).replace("$", "$$")
-            text = _CONFIG.format(plugin=PLUGIN, directory=where, data=datafile.NAME)
-            config.write_text(text, "utf-8", "surrogateescape")
-            for file in (data, config):
-                file.chmod(0o600)
-                file.replace(target / file.name)
-    except (OSError, sqlite3.Error) as error:
-        raise HarvestError(
-            f"who ran what cannot be written to {target}", cause=str(error)
-        ) from error
-    return target / datafile.NAME
-
-
-def _write(
-    path: Path, lines: _Lines, contexts: Iterable[tuple[str, Mapping[bytes, Ints]]], when: float
-) -> None:
-    from coverage import CoverageData
-    from coverage.numbits import register_sqlite_functions
-
-    # coverage.py makes its tables, of the version that will read them.
-    data = CoverageData(str(path))
-    data.add_lines({})
+    lines = _Lines(metas, root)
     everything = {
         hash_: np.arange(unit.shape[1], dtype=np.int32) for hash_, unit in lines.units.items()
     }
     executable = lines.sets(everything)
-    data.touch_files([lines.files[file] for file, _ in executable], _TRACER)
-    data.write()
-    data.close(force=True)
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        # Until it has its name, nobody needs to roll it back.
-        connection.execute("PRAGMA journal_mode = off")
-        datafile.check(connection, "the data file of the installed coverage.py")
-        connection.executescript(datafile.TABLES)
-        register_sqlite_functions(connection)
-        connection.execute("INSERT INTO kindcov_run VALUES (?)", (when,))
-        stored = dict(connection.execute("SELECT path, id FROM file").fetchall())
-        ids = [stored.get(file, 0) for file in lines.files]
-        connection.executemany(
-            "INSERT INTO kindcov_file VALUES (?, ?, ?)",
-            ((ids[file], name, blob) for file, blob in executable for name in lines.names[file]),
-        )
-        for name, ran in contexts:
-            context = datafile.clean(name)
-            connection.execute("INSERT OR IGNORE INTO context (context) VALUES (?)", (context,))
-            found = connection.execute("SELECT id FROM context WHERE context = ?", (context,))
-            (number,) = found.fetchone()
-            # `add_lines` takes 40 us for each of these rows, of which a run can have a million.
-            connection.executemany(
-                "INSERT INTO line_bits (file_id, context_id, numbits) VALUES (?, ?, ?)"
-                " ON CONFLICT (file_id, context_id)"
-                " DO UPDATE SET numbits = numbits_union(numbits, excluded.numbits)",
-                ((ids[file], number, blob) for file, blob in lines.sets(ran)),
-            )
-        connection.commit()
+    files = [
+        (lines.files[file], name, blob) for file, blob in executable for name in lines.names[file]
+    ]
+    return datawrite.write(
+        directory,
+        files,
+        (
+            (datafile.clean(name), ((lines.files[file], blob) for file, blob in lines.sets(ran)))
+            for name, ran in contexts
+        ),
+        time.time() if when is None else when,
+    )

@@ -15,12 +15,15 @@ GENERATED = "generated"
 
 
 def matches(glob: str, names: Iterable[str]) -> bool:
-    """Whether a glob means one of these names, or a directory above it.
+    """Whether a glob means one of these names, an end of it, or a directory above it.
 
-    `*` stands for anything, a `/` too; `**/` may also stand for nothing.
+    `*` stands for anything, a `/` too; `**/` may also stand for nothing. `./` is the repository's
+    root.
     """
     plain = glob.strip().removeprefix("./").rstrip("/")
     forms = {plain, plain.replace("**/", "")}
+    if not glob.strip().startswith("./"):
+        forms |= {f"*/{form}" for form in forms}
     forms |= {f"{form}/*" for form in forms}
     return any(fnmatchcase(name, form) for name in names for form in forms)
 

@@ -1,0 +1,57 @@
+"""What a user names to be reported: coverage files, text profiles, and what runs left behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kindcov.report import datafile, runfile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_kindcov.report.make import Run
+
+COVDATA = "covdata"
+"""In the directory of a run, its coverage files."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What some paths hold.
+
+    Args:
+        paths: directories of coverage files, and text profiles, as `covdata.store` reads them.
+        run: what is known of the runs.
+        data: their data files.
+
+    """
+
+    paths: tuple[str, ...]
+    run: Run
+    data: tuple[Path, ...]
+
+
+def find(paths: Iterable[str]) -> Inputs:
+    """Tell the directories of runs from those of coverage files.
+
+    Args:
+        paths: as the user gave them. The directory of a run has a `covdata/`.
+
+    """
+    found, runs, data = [], [], []
+    for path in paths:
+        directory = Path(path)
+        if not (directory / COVDATA).is_dir():
+            found.append(path)
+            # `.kindcov/covdata` is a run's too, if its name was completed too far.
+            if directory.name != COVDATA or not (directory.parent / runfile.NAME).is_file():
+                continue
+            directory = directory.parent
+        else:
+            found.append(str(directory / COVDATA))
+        runs.append(runfile.read(directory))
+        if (directory / datafile.NAME).is_file():
+            data.append(directory / datafile.NAME)
+    return Inputs(tuple(found), runfile.join(runs), tuple(data))
