@@ -39,6 +39,7 @@ def report(run: ordersrun.OrdersRun) -> Report:
 
 @pytest.fixture(scope="module")
 def first(run: ordersrun.OrdersRun, report: Report) -> str:
+    (run.directory / "html").mkdir()
     return html.write(run.directory / "html", report).as_uri()
 
 

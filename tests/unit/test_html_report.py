@@ -16,7 +16,7 @@ from gocover import MIX
 from pytest_kindcov import cli
 from pytest_kindcov.covdata import store
 from pytest_kindcov.errors import KindCovError
-from pytest_kindcov.report import contexts, html, make, sources, who
+from pytest_kindcov.report import contexts, html, make, sources, types, who
 from pytest_kindcov.report.model import Container, Gate, Issue, Phase, Program, Sides, Tally
 from pytest_kindcov.report.web import index, lists, parts, source
 from pytest_kindcov.report.why import Kind
@@ -119,6 +119,12 @@ def report(
     return found
 
 
+def written(directory: Path, report: Report) -> Path:
+    """As the command does it; the first page."""
+    assert types.emit(types.parse(f"html:{directory}"), report, directory) == f"{directory}/"
+    return directory / "index.html"
+
+
 def pages(first: Path, report: Report) -> list[tuple[Source, Read]]:
     directory = first.parent / index.PAGES
     return [
@@ -127,7 +133,7 @@ def pages(first: Path, report: Report) -> list[tuple[Source, Read]]:
 
 
 def test_figures_are_the_report_s(tmp_path: Path, report: Report) -> None:
-    first = Read(html.write(tmp_path / "out", report).read_text("utf-8"))
+    first = Read(written(tmp_path / "out", report).read_text("utf-8"))
     assert report.total.percent in first.text
     total = report.total
     assert f"{total.covered} of {total.statements} statements run" in first.text
@@ -136,7 +142,7 @@ def test_figures_are_the_report_s(tmp_path: Path, report: Report) -> None:
 
 
 def test_lines_are_the_report_s(tmp_path: Path, report: Report) -> None:
-    for file, page in pages(html.write(tmp_path, report), report):
+    for file, page in pages(written(tmp_path, report), report):
         assert file.file is not None
         lines = report.lines_of(file)
         hits = dict(zip(lines.number.tolist(), lines.hits.tolist(), strict=True))
@@ -155,7 +161,7 @@ def test_every_line_leads_to_exactly_what_ran_it(
     if not whole:
         monkeypatch.setattr(lists, "_MOST", 0)
     assert report.data is not None
-    first = html.write(tmp_path, report)
+    first = written(tmp_path, report)
     names = first.parent / index.PAGES / lists.NAMES
     assert names.exists() is not whole
     numbered = re.findall(r"<li>(.*)", names.read_text("utf-8")) if names.exists() else []
@@ -216,7 +222,7 @@ def test_tests_have_the_figures_of_kindcov_why(
             match = re.search(r"ran (\d+) lines? in (\d+) files?; (\d+)", capsys.readouterr().out)
             assert match is not None
             assert [int(n) for n in match.groups()] == [test.lines, len(test.files), test.alone]
-    text = Read(html.write(tmp_path, report).read_text("utf-8")).text
+    text = Read(written(tmp_path, report).read_text("utf-8")).text
     for test in known.tests:
         assert f"{len(test.files)}{test.lines}{test.alone}\n" in text
 
@@ -238,11 +244,11 @@ def test_hostile_names_are_text(tmp_path: Path, report: Report) -> None:
         ),
         gates=(Gate("fail-under", evil, fraction(80), Tally(evil, 1, 1), True, evil),),
     )
-    first = html.write(tmp_path / "out", report)
-    written = sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*"))
+    first = written(tmp_path / "out", report)
+    there = sorted(path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*"))
     page = r"(kindcov/)?([0-9a-f]{12}|index|contexts)\.html"
     other = r"kindcov(/(file|index|run|ran)\.js|/style\.css)?"
-    for path in written:
+    for path in there:
         assert re.fullmatch(f"{page}|{other}", str(path))
     for file in first.parent.rglob("*.html"):
         text = file.read_text("utf-8")
@@ -297,7 +303,7 @@ def test_source_that_was_not_built_is_not_painted(tmp_path: Path, report: Report
     }
     (tmp_path / "short.go").write_text("package secret\n")
     report = source_of(report, **changes[why])
-    file, page = pages(html.write(tmp_path / "out", report), report)[0]
+    file, page = pages(written(tmp_path / "out", report), report)[0]
     assert "The source is not shown" in page.text
     assert "package secret" not in page.text
     lines = report.lines_of(file)
@@ -314,7 +320,7 @@ def test_text_of_any_bytes(tmp_path: Path, report: Report) -> None:
     evil = b"// </ol></main><script>alert(1)</script> & \xff\xfe \x00 \xe2\x80\xae x\r\n" * 3
     (tmp_path / "evil.go").write_bytes(text + evil)
     report = source_of(report, file=tmp_path / "evil.go")
-    first = html.write(tmp_path / "out", report)
+    first = written(tmp_path / "out", report)
     file, page = pages(first, report)[0]
     harmless(raw(first, file))
     assert page.lines[len(page.lines)]["text"] == (
@@ -342,7 +348,7 @@ def test_what_did_not_run_of_a_line_is_marked(tmp_path: Path, report: Report) ->
         report.files[0], file=tmp_path / "p.go", blocks=slice(0, 3), lines=slice(0, int(edges[1]))
     )
     report = dataclasses.replace(report, profile=profile, files=(small,), lines=found, data=None)
-    first = html.write(tmp_path / "out", report)
+    first = written(tmp_path / "out", report)
     file, page = pages(first, report)[0]
     assert [line["class"] for line in page.lines.values()] == ["", "", "r", "p", "r", ""]
     assert "if x <u>{ return 1 }</u>" in raw(first, file)
@@ -355,7 +361,7 @@ def test_unit_tests_have_their_own_signs(tmp_path: Path, report: Report) -> None
     ran = report.profile.covered
     half = np.arange(len(ran)) % 2 == 0
     report = dataclasses.replace(report, sides=Sides(e2e=ran & half, unit=ran & ~half))
-    first = html.write(tmp_path, report)
+    first = written(tmp_path, report)
     text = Read(first.read_text("utf-8")).text
     total = report.shares()[-1]
     assert f"{total.both}{total.e2e}{total.unit}{total.neither}\n" in text
@@ -365,9 +371,9 @@ def test_unit_tests_have_their_own_signs(tmp_path: Path, report: Report) -> None
 
 def test_a_report_is_replaced_and_nothing_else(tmp_path: Path, report: Report) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    html.write(tmp_path, report)
+    written(tmp_path, report)
     before = {path.name for path in (tmp_path / index.PAGES).iterdir()}
-    html.write(tmp_path, dataclasses.replace(report, files=report.files[:1], data=None))
+    written(tmp_path, dataclasses.replace(report, files=report.files[:1], data=None))
     after = {path.name for path in (tmp_path / index.PAGES).iterdir()}
     assert after < before
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -383,14 +389,14 @@ def test_what_is_not_a_report_is_left_alone(tmp_path: Path, report: Report, name
     else:
         foreign.write_text("<html>mine</html>")
     with pytest.raises(KindCovError, match="is in its place"):
-        html.write(foreign.parent, report)
+        written(foreign.parent, report)
     assert list(foreign.parent.iterdir()) == [foreign]
 
 
 def test_no_part_of_a_report_stays(
     tmp_path: Path, report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = html.write(tmp_path / "out", report)
+    first = written(tmp_path / "out", report)
     before = first.read_bytes()
 
     def fails(*_: object) -> str:
@@ -398,7 +404,7 @@ def test_no_part_of_a_report_stays(
 
     monkeypatch.setattr(source, "render", fails)
     with pytest.raises(KindCovError, match="No space left"):
-        html.write(tmp_path / "out", report)
+        written(tmp_path / "out", report)
     assert first.read_bytes() == before
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "kindcov"}
 
