@@ -109,6 +109,7 @@
       li.classList.toggle("dim", test >= 0 && !ran);
     }
     field.value = test >= 0 ? tests[test][1] : "";
+    for (const what of tools.querySelectorAll(".what")) what.textContent = test >= 0 ? "it ran" : "not run";
     found.textContent = test >= 0 ? `ran ${counted(count, "line")} here` : "";
     draw();
     remember();
@@ -138,8 +139,8 @@
     if (numbers.length) go(to ?? (step > 0 ? numbers[0] : numbers.at(-1)));
   };
   for (const [text, key, step] of [["next", "n", 1], ["previous", "p", -1]]) {
-    const button = make("button", `${text} `, { title: `to the ${text} that did not run, or that the chosen test ran` });
-    button.append(make("kbd", key));
+    const button = make("button", `${text} `);
+    button.append(make("span", "not run", { class: "what" }), " ", make("kbd", key));
     button.addEventListener("click", () => jump(step));
     tools.append(button);
   }
