@@ -102,6 +102,16 @@ def test(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
+def screenshot(arguments: list[str]) -> int:
+    """Make the README's picture of the HTML report anew, or one elsewhere."""
+    pythonenv.ensure()
+    browser.ensure()
+    target = arguments[0] if arguments else ROOT / "docs" / "html-report.png"
+    script = ROOT / "tests" / "support" / "screenshot.py"
+    env = with_path(dict(os.environ), tools.ensure_go().directory)
+    return foreground([pythonenv.PYTHON, script, target], Path.cwd(), DEMO_TIMEOUT, env)
+
+
 def run_phases(phases: list[Phase], env: dict[str, str]) -> list[str]:
     """Run each, with a header and its time; give the names of those that failed."""
     failed = []
@@ -145,7 +155,7 @@ def docker(arguments: list[str]) -> int:
 
 def main(argv: list[str]) -> int:
     """Run one command; give its exit code, 2 where the set-up cannot go on."""
-    commands = {"demo": demo, "test": test, "docker": docker}
+    commands = {"demo": demo, "test": test, "screenshot": screenshot, "docker": docker}
     if not argv or argv[0] not in commands:
         say(f"usage: script/setup.py {{{'|'.join(commands)}}} ...")
         return 2

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_kindcov.report.web.parts import bar, counted, key, name, number, page, stacked
+from pytest_kindcov.report.web.parts import bar, counted, key, name, number, page, spans, stacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -90,10 +90,10 @@ def _verdicts(report: Report) -> str:
     for container in report.containers:
         if container.loses:
             mark = "" if container.allowed else "bad"
-            found.append(
-                f'<p class="note {mark}">{name(container.text or container.name)}'
-                f"{' (allowed)' if container.allowed else ''}</p>\n"
-            )
+            text = container.text or container.verdict
+            text = text if container.name in text else f"{container.name}: {text}"
+            text += " (allowed)" if container.allowed else ""
+            found.append(f'<p class="note {mark}">{name(text)}</p>\n')
     found += [f'<p class="note">{name(str(issue))}</p>\n' for issue in report.issues]
     return f'<div class="verdicts">\n{"".join(found)}</div>\n' if found else ""
 
@@ -149,7 +149,7 @@ def _packages(report: Report) -> str:
             )
     total = _figures(report.total, shares.get("TOTAL"))
     rows.append(f'<tfoot><tr><th scope="row">Total{total}</tfoot>\n')
-    return _table("packages", heads, rows)
+    return _table("packages" if report.sides is None else "packages sides", heads, rows)
 
 
 def _shares(report: Report) -> list[Sequence[int]]:
@@ -174,8 +174,8 @@ def _patch(report: Report) -> str:
         page_of = pages.get(file.path)
         shown = name(file.path)
         lines = ", ".join(
-            f'<a href="{PAGES}/{page_of}#L{line}">{line}</a>' if page_of else str(line)
-            for line in file.missed
+            f'<a href="{PAGES}/{page_of}#L{span.partition("-")[0]}">{span}</a>' if page_of else span
+            for span in spans(file.missed).split()
         )
         link = f'<a href="{PAGES}/{page_of}">{shown}</a>' if page_of else shown
         rows.append(

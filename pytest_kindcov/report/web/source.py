@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 # States of a line. With unit tests one that ran is RAN if both kinds ran it.
 NO_CODE, MISSED, PARTLY, RAN, E2E, UNIT = range(6)
 _CLASS = ["", " class=m", " class=p", " class=r", ' class="r e"', ' class="r u"']
-_WORDS = ["", "not run", "run in part", "run", "run by E2E tests alone", "run by unit tests alone"]
+_WORDS = {
+    MISSED: "not run",
+    PARTLY: "run in part",
+    RAN: "run",
+    E2E: "run by E2E tests alone",
+    UNIT: "run by unit tests alone",
+}
 # What may be left of a line that ran without making it one that ran in part: Go counts a brace to
 # the block behind it.
 _BRACES = "{}();, \t"
@@ -110,7 +116,7 @@ def render(content: Content, lists: Lists | None) -> str:
         note += f'<p class="note">Only the first {number(_ROWS)} lines are listed.</p>\n'
     return page(
         source.shown,
-        _head(content, np.bincount(state[lines.number], minlength=len(_WORDS)).tolist())
+        _head(content, np.bincount(state[lines.number], minlength=len(_CLASS)).tolist())
         + note
         + _outline(content.functions)
         + (_LEGEND if panels else "")
@@ -218,8 +224,9 @@ def _head(content: Content, counts: Sequence[int]) -> str:
     source, tally = content.source, content.source.tally
     path, slash, file = source.shown.rpartition("/")
     order = (RAN, E2E, UNIT, PARTLY, MISSED)
+    words = _WORDS if content.sides is None else {**_WORDS, RAN: "run by both"}
     lines = " ".join(
-        f"<span{_CLASS[state]}>{number(counts[state])} {_WORDS[state]}</span>"
+        f"<span{_CLASS[state]}>{number(counts[state])} {words[state]}</span>"
         for state in order
         if counts[state] or state in (RAN, MISSED)
     )
