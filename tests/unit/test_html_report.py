@@ -184,6 +184,38 @@ def test_every_line_leads_to_exactly_what_ran_it(
     assert {context.kind for context in known.contexts} == set(Kind)
 
 
+def test_lists_say_how_sure_it_is() -> None:
+    names = [
+        ("a", Kind.EXACT, 0),
+        ("b|one", Kind.EXACT, 1),
+        ("b|two", Kind.EXACT, 1),
+        ("b [shared]", Kind.SHARED, 1),
+        ("c [shared]", Kind.SHARED, 2),
+        ("background", Kind.OUTSIDE, -1),
+    ]
+    found = [who.Context(*each) for each in names]
+    made = lists.Lists(who.Who(0, found, [who.Test(n) for n in "abc"], {}, {}))
+
+    def groups(members: list[int]) -> list[tuple[str, list[str]]]:
+        panel = made.panel(0, members, [7, 8, 9, 12])
+        assert "Lines 7-9 12" in panel
+        return [
+            (title, Read(f"<section>{items}").sets[""])
+            for title, items in re.findall("<h4>(.*?)</h4><ul>(.*?)</ul>", panel)
+        ]
+
+    shared = "may have run it; others used the instance too"
+    assert groups([0, 1, 2, 3, 4, 5]) == [
+        ("2 tests ran it", ["a", "b|one", "b|two"]),
+        (f"2 tests {shared}", ["b [shared]", "c [shared]"]),
+        ("Outside of tests", ["background"]),
+    ]
+    assert groups([4]) == [(f"1 test {shared}", ["c [shared]"])]
+    signs = {">3<": [0, 1, 2, 3, 4, 5], ">1<": [1, 2, 3], ">~2<": [3, 4, 5], ">·<": [5]}
+    for sign, members in signs.items():
+        assert sign in made.link(0, members)
+
+
 def raw(first: Path, file: Source) -> str:
     return (first.parent / index.PAGES / index.href(file)).read_text("utf-8")
 
@@ -329,15 +361,21 @@ def test_text_of_any_bytes(tmp_path: Path, report: Report) -> None:
 
 
 def test_what_did_not_run_of_a_line_is_marked(tmp_path: Path, report: Report) -> None:
-    text = "package p\n\nfunc f(x bool) int {\n\tif x { return 1 }\n\treturn 2 // é\n}\n"
+    text = (
+        "package p\n\nfunc f(x bool) int {\n\tif x { return 1 }\n"
+        "\tif x {\n\t\treturn 3\n\t}; g()\n\treturn 2 // é\n}\n"
+    )
     (tmp_path / "p.go").write_text(text)
-    units = np.array([[3, 21, 4, 7, 1], [4, 7, 4, 19, 1], [5, 2, 5, 10, 1]], np.uint32)
-    counts = np.array([2, 0, 2], np.uint32)
+    units = np.array(
+        [[3, 21, 4, 7, 1], [4, 7, 4, 19, 1], [5, 2, 5, 7, 1], [5, 7, 7, 3, 1], [7, 5, 8, 10, 2]],
+        np.uint32,
+    )
+    counts = np.array([2, 0, 2, 0, 2], np.uint32)
     profile = dataclasses.replace(
         report.profile,
         files=report.profile.files[:1],
-        file=np.zeros(3, np.int32),
-        function=np.zeros(3, np.int32),
+        file=np.zeros(5, np.int32),
+        function=np.zeros(5, np.int32),
         units=units,
         counts=counts,
     )
@@ -345,12 +383,13 @@ def test_what_did_not_run_of_a_line_is_marked(tmp_path: Path, report: Report) ->
 
     found, edges = lines(profile.file, 1, units, counts)
     small = dataclasses.replace(
-        report.files[0], file=tmp_path / "p.go", blocks=slice(0, 3), lines=slice(0, int(edges[1]))
+        report.files[0], file=tmp_path / "p.go", blocks=slice(0, 5), lines=slice(0, int(edges[1]))
     )
     report = dataclasses.replace(report, profile=profile, files=(small,), lines=found, data=None)
     first = written(tmp_path / "out", report)
     file, page = pages(first, report)[0]
-    assert [line["class"] for line in page.lines.values()] == ["", "", "r", "p", "r", ""]
+    classes = [line["class"] for line in page.lines.values()]
+    assert classes == ["", "", "r", "p", "r", "m", "r", "r", ""]
     assert "if x <u>{ return 1 }</u>" in raw(first, file)
     # A brace alone is not worth a mark.
     assert raw(first, file).count("<u>") == 1
