@@ -17,9 +17,10 @@ pytest_plugins = ["pytester"]
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a test of a real cluster that would skip is a failure: nothing may pass unseen."""
+    """In CI a test of a cluster or of a page fails where it would skip: nothing passes unseen."""
     report = yield
-    if report.skipped and os.environ.get("CI") == "true" and "tests/cluster" in item.nodeid:
+    must = any(name in item.nodeid for name in ("tests/cluster", "tests/browser"))
+    if report.skipped and os.environ.get("CI") == "true" and must:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} must not be skipped in CI: {report.longrepr}"
     return report

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setuplib import dockerd, engines, pythonenv, tools
+from setuplib import browser, dockerd, engines, pythonenv, tools
 from setuplib.steps import ROOT, SetupError, foreground, say
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ def prepare() -> dict[str, str]:
     env["KINDCOV_KIND_BIN"] = str(kind)
     env["KINDCOV_NODE_IMAGE"] = image
     return with_path(env, go.directory, kind.parent)
+
+
+def prepare_tests() -> dict[str, str]:
+    """As `prepare`, with what only tests need."""
+    browser.ensure()
+    return prepare()
 
 
 def with_path(env: dict[str, str], *directories: Path) -> dict[str, str]:
@@ -77,7 +83,7 @@ def test(arguments: list[str]) -> int:
     pytest: list[str | Path] = [pythonenv.PYTHON, "-m", "pytest"]
     fast = arguments[:1] == ["--fast"]
     if arguments and not fast:
-        return foreground([*pytest, *arguments], ROOT, TEST_TIMEOUT, timed(prepare))
+        return foreground([*pytest, *arguments], ROOT, TEST_TIMEOUT, timed(prepare_tests))
     binaries = pythonenv.ensure().parent
     phases: list[Phase] = [
         ("ruff check", [binaries / "ruff", "check"], LINT_TIMEOUT),
@@ -91,9 +97,19 @@ def test(arguments: list[str]) -> int:
         failed += run_phases([("tests", [*pytest, *paths, *arguments[1:]], TEST_TIMEOUT)], env)
     else:
         say("== set-up")
-        failed += run_phases([("tests", [*pytest, "tests"], TEST_TIMEOUT)], timed(prepare))
+        failed += run_phases([("tests", [*pytest, "tests"], TEST_TIMEOUT)], timed(prepare_tests))
     say(f"== failed: {', '.join(failed)}" if failed else "== all passed")
     return 1 if failed else 0
+
+
+def screenshot(arguments: list[str]) -> int:
+    """Make the README's picture of the HTML report anew, or one elsewhere."""
+    pythonenv.ensure()
+    browser.ensure()
+    target = arguments[0] if arguments else ROOT / "docs" / "html-report.png"
+    script = ROOT / "tests" / "support" / "screenshot.py"
+    env = with_path(dict(os.environ), tools.ensure_go().directory)
+    return foreground([pythonenv.PYTHON, script, target], Path.cwd(), DEMO_TIMEOUT, env)
 
 
 def run_phases(phases: list[Phase], env: dict[str, str]) -> list[str]:
@@ -139,7 +155,7 @@ def docker(arguments: list[str]) -> int:
 
 def main(argv: list[str]) -> int:
     """Run one command; give its exit code, 2 where the set-up cannot go on."""
-    commands = {"demo": demo, "test": test, "docker": docker}
+    commands = {"demo": demo, "test": test, "screenshot": screenshot, "docker": docker}
     if not argv or argv[0] not in commands:
         say(f"usage: script/setup.py {{{'|'.join(commands)}}} ...")
         return 2

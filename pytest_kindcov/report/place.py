@@ -51,12 +51,13 @@ def append(target: Path, data: bytes) -> None:
         stream.write(data)
 
 
-def directory(target: Path, write: Callable[[Path], None]) -> None:
+def directory(target: Path, write: Callable[[Path], None], own: str = "") -> None:
     """Write the files of a directory; each that was there is replaced, others stay.
 
     Args:
         target: the directory, created if it is missing.
         write: fills an empty directory beside it, whose files are moved at the end.
+        own: a directory in it that is replaced as a whole.
 
     Raises:
         OSError: it cannot be written; what was there is as it was.
@@ -69,6 +70,8 @@ def directory(target: Path, write: Callable[[Path], None]) -> None:
         partial.chmod(0o777 & ~_umask())
         write(partial)
         if target.exists():
+            if own and (target / own).exists():
+                shutil.rmtree(target / own)
             for path in sorted(partial.rglob("*")):
                 place = target / path.relative_to(partial)
                 if path.is_dir():

@@ -42,6 +42,7 @@ class Type:
         modifiers: what the user may add, as in `term:skip-covered`.
         directory: whether it is a directory.
         appends: whether it is added to what is there.
+        own: what is replaced as a whole in a directory: a directory in it.
 
     """
 
@@ -52,6 +53,7 @@ class Type:
     modifiers: frozenset[str] = frozenset()
     directory: bool = False
     appends: bool = False
+    own: str = ""
 
 
 _SKIP = frozenset({"skip-covered"})
@@ -65,6 +67,7 @@ TYPES = {
     "markdown": Type("markdown", "for people", "coverage.md", modifiers=_SKIP),
     "markdown-append": Type("markdown", f"${_SUMMARY}", "", modifiers=_SKIP, appends=True),
     "go": Type("gotext", "Go's text profile", "coverage.out"),
+    "html": Type("html", "pages to look at", "html", directory=True, own="kindcov"),
     "covdata": Type("covdata", "merged, for go tool covdata", "covdata", directory=True),
 }
 
@@ -150,7 +153,7 @@ def emit(request: Request, report: Report, base: Path) -> str:
                 text(request, report)
             if hasattr(module, "check"):
                 module.check(target, report)
-            place.directory(target, lambda directory: module.write(directory, report))
+            place.directory(target, lambda directory: module.write(directory, report), kind.own)
             return f"{target}/"
         data: bytes = module.content(report, request.flags)
         if request.printed:

@@ -1,0 +1,173 @@
+"""The example's own tests against real processes of its service: one for each test, no cluster.
+
+What a test ran is then what its process counted beyond one that served nothing, by Go's own tools
+as well as by ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from gocover import Go
+
+from pytest_kindcov.covdata import store
+from pytest_kindcov.report import contexts, make, sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_kindcov.report.model import Report
+
+ORDERS = Path(__file__).parents[2] / "examples" / "orders"
+IDLE = "[startup]"
+HOME = "ORDERSRUN"
+# Put beside the example's tests, in place of its conftest.
+_CONFTEST = """
+import ordersrun, pytest, types
+
+@pytest.fixture
+def orders(request):
+    with ordersrun.served(request.node.nodeid) as url:
+        yield types.SimpleNamespace(url=url)
+"""
+
+
+@dataclass(frozen=True)
+class OrdersRun:
+    """A run.
+
+    Args:
+        directory: of everything that it made.
+        data: by test, and by IDLE, where its process left its files.
+
+    """
+
+    directory: Path
+    data: dict[str, Path]
+
+    @cached_property
+    def _counters(self) -> dict[str, np.ndarray[tuple[int], np.dtype[np.uint32]]]:
+        found = {}
+        for name, path in self.data.items():
+            (program,) = store.read([path]).programs
+            found[name] = program.counters
+        return found
+
+    def report(self) -> Report:
+        """The report of all, with who ran what."""
+        idle = self._counters[IDLE]
+        everything = store.read(self.data.values())
+        meta = everything.programs[0].meta
+        ran = [
+            (
+                name,
+                {meta.hash: np.flatnonzero(own > (0 if name == IDLE else idle)).astype(np.int32)},
+            )
+            for name, own in self._counters.items()
+        ]
+        data = contexts.write(self.directory, ORDERS, {meta.hash: meta}, ran)
+        run = make.Run(data=data, title="example.com/orders")
+        made = make.report(everything, sources.repository(ORDERS), run)
+        assert made is not None
+        return made
+
+    def truth(self, file: str, line: int) -> set[str]:
+        """The tests that ran a line, as `go tool covdata textfmt` has it.
+
+        Args:
+            file: Go's name of it.
+            line: from 1.
+
+        """
+        return self._truth.get((file, line), set())
+
+    @cached_property
+    def _truth(self) -> dict[tuple[str, int], set[str]]:
+        blocks = {name: self._blocks(name) for name in self.data}
+        found: dict[tuple[str, int], set[str]] = {}
+        for name, own in blocks.items():
+            for (file, first, last, span), count in own.items():
+                if count > (0 if name == IDLE else blocks[IDLE][file, first, last, span]):
+                    for line in range(first, last + 1):
+                        found.setdefault((file, line), set()).add(name)
+        return found
+
+    def _blocks(self, name: str) -> dict[tuple[str, int, int, str], int]:
+        """By file, first and last line and place how often a block with statements ran."""
+        scratch = self.directory / "text"
+        text = Go().covdata("textfmt", self.data[name], output=scratch)
+        found = {}
+        for row in text.splitlines()[1:]:
+            place, statements, count = row.split(" ")
+            path, _, span = place.rpartition(":")
+            first, last = (int(end.split(".")[0]) for end in span.split(","))
+            if int(statements):
+                found[path, first, last, span] = int(count)
+        return found
+
+
+def run(directory: Path) -> OrdersRun:
+    """Build the service, and run the example's tests."""
+    directory.mkdir(exist_ok=True, parents=True)
+    flags = ("-covermode=atomic", "-coverpkg=./...")
+    Go().build(ORDERS, directory / "orders", *flags, package="./cmd/orders")
+    with served(IDLE, directory):
+        pass
+    tests = directory / "tests" / "e2e"
+    tests.mkdir(parents=True)
+    (directory / "pytest.ini").write_text("[pytest]\n")
+    (directory / "conftest.py").write_text(_CONFTEST)
+    (tests / "test_orders.py").write_bytes((ORDERS / "tests/e2e/test_orders.py").read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/e2e"],
+        cwd=directory,
+        env={
+            **os.environ,
+            HOME: str(directory),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = (directory / "names").read_text().splitlines()
+    return OrdersRun(
+        directory, {json.loads(n): directory / f"data{i}" for i, n in enumerate(names)}
+    )
+
+
+@contextlib.contextmanager
+def served(name: str, directory: Path | None = None) -> Iterator[str]:
+    """The service's URL, for one test, whose name is noted."""
+    directory = directory or Path(os.environ[HOME])
+    names = directory / "names"
+    number = len(names.read_text().splitlines()) if names.exists() else 0
+    with names.open("a") as file:
+        file.write(json.dumps(name) + "\n")
+    data = directory / f"data{number}"
+    data.mkdir()
+    process = subprocess.Popen(
+        [directory / "orders", "-addr=127.0.0.1:0"],
+        env={**os.environ, "GOCOVERDIR": str(data)},
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        address = json.loads(process.stderr.readline())["addr"]
+        yield f"http://{address}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        process.stderr.close()
+        assert process.wait(30) == 0
