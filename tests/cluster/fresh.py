@@ -12,10 +12,14 @@ import time
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from coverage.numbits import numbits_to_nums
 from gocover import Go
 from harness import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ORDERS = ROOT / "examples/orders"
 # In place of the cluster: the same tests against a process on this machine.
@@ -62,22 +66,37 @@ def alone() -> tuple[Lines, dict[str, Lines]]:
 
 
 def _run(program: Path, place: Path, tests: list[str]) -> Lines:
+    def act(port: int) -> None:
+        (place / "local.py").write_text(LOCAL.format(port=port))
+        if tests:
+            _pytest(place, *tests)
+
+    return lines(program, place, act)
+
+
+def lines(program: Path, place: Path, act: Callable[[int], object]) -> Lines:
+    """What a process of the service runs, from its start to its end.
+
+    Args:
+        program: the orders service, built with coverage.
+        place: a directory that is not there yet.
+        act: what to do with it, at a port of this machine.
+
+    """
     covdata = place / "covdata"
     covdata.mkdir(parents=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = {**os.environ, "GOCOVERDIR": str(covdata), "ORDERS_ADDR": f"127.0.0.1:{port}"}
-    (place / "local.py").write_text(LOCAL.format(port=port))
     with subprocess.Popen([str(program)], env=env, stderr=subprocess.DEVNULL) as process:
         try:
             _wait(port)
-            if tests:
-                _pytest(place, *tests)
+            act(port)
         finally:
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
-    lines = set()
+    found = set()
     for line in Go().textfmt(place, covdata):
         block, _, count = line.rpartition(" ")
         if block.startswith("mode:") or count == "0":
@@ -86,8 +105,8 @@ def _run(program: Path, place: Path, tests: list[str]) -> Lines:
         first, last = (int(part.split(".")[0]) for part in span.split(" ")[0].split(","))
         last -= span.split(" ")[0].endswith(".1")
         name = path.removeprefix("example.com/orders/")
-        lines |= {(name, number) for number in range(first, max(first, last) + 1)}
-    return frozenset(lines)
+        found |= {(name, number) for number in range(first, max(first, last) + 1)}
+    return frozenset(found)
 
 
 def _pytest(place: Path, *args: str) -> str:
