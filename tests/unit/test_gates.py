@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from shop import Shop
 
-    from pytest_kindcov.report.model import Report
+    from pytest_kindcov.report.model import Patch, Report
 
 WORDS = re.compile(r"(PASS|FAIL|WARN) .*?(\d+\.\d+)% (>=|<) (\d+(?:\.\d+)?)%")
 
@@ -148,7 +148,7 @@ def test_exit_code(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
 # Patches.
 
 
-def patch_of(shop: Shop, against: str = "main") -> patch.Patch:
+def patch_of(shop: Shop, against: str = "main") -> Patch:
     store = Store()
     from pytest_kindcov.covdata import store as stores
 
