@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pytest_kindcov.report.gate import Rule
+    from pytest_kindcov.report.types import Request
+    from pytest_kindcov.report.wanted import Wanted
+
 
 LOSSES = ("killed", "overran", "lost")
 """Verdicts by which coverage may be lost, as `harvest.verdict` names them."""
@@ -24,13 +28,18 @@ class Option:
     name: str
     default: str
     help: str
-    parse: Callable[[str], Any] = str
+    parse: Callable[[Any], Any] = str
     metavar: str = "VALUE"
+    many: bool = False
+    """Whether the flag may be repeated; `parse` gets a tuple. Elsewhere blanks part the values."""
+    switch: str = ""
+    """What the flag alone stands for; "" for one that takes a value."""
 
     @property
     def flag(self) -> str:
-        """The command line flag."""
-        return "--kind-coverage-" + self.name.replace("_", "-")
+        """The command line flag; one that switches off begins with `--no-`."""
+        no = "no-" if self.switch == "false" else ""
+        return f"--{no}kind-coverage-" + self.name.replace("_", "-")
 
     @property
     def ini(self) -> str:
@@ -95,6 +104,32 @@ def _allow(text: str) -> tuple[str, ...]:
     return words
 
 
+def _bool(text: str) -> bool:
+    if text.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
+        raise ValueError("is neither true nor false")
+    return text.lower() in ("1", "true", "yes", "on")
+
+
+def _reports(texts: tuple[str, ...]) -> tuple[Any, ...] | None:
+    """Requests; none of them: only the total. None unless something was said."""
+    if not texts:
+        return None
+    from pytest_kindcov.report import types
+
+    return tuple(types.parse(text) for text in texts if text not in ("", "none"))
+
+
+def _limits(kind: str) -> Callable[[tuple[str, ...]], tuple[Any, ...]]:
+    def parse(texts: tuple[str, ...]) -> tuple[Any, ...]:
+        if not texts:
+            return ()
+        from pytest_kindcov.report import gate
+
+        return tuple(gate.parse(kind, text) for text in texts)
+
+    return parse
+
+
 # Help texts: as pytest's, start with a capital, no period at the end of a single phrase.
 OPTIONS = (
     Option("engine", "auto", "Container engine: auto, docker or podman", _engine, "ENGINE"),
@@ -140,6 +175,67 @@ OPTIONS = (
         "KIND[:GLOB] ...",
     ),
     Option(
+        "report",
+        "",
+        "Report: term, term-missing, xml, lcov, json, markdown, markdown-append, go, covdata;"
+        " repeatable; empty: only the total (default: term)",
+        _reports,
+        "TYPE[:DEST]",
+        many=True,
+    ),
+    Option(
+        "fail_under",
+        "",
+        "Fail if the total, or each package or file that is GLOB, is under MIN percent; repeatable",
+        _limits("fail-under"),
+        "MIN[:GLOB]",
+        many=True,
+    ),
+    Option(
+        "warn_under",
+        "",
+        "The same, without failing; repeatable",
+        _limits("warn-under"),
+        "MIN[:GLOB]",
+        many=True,
+    ),
+    Option(
+        "patch_under",
+        "",
+        "Fail if less than MIN percent of the lines that are new since the other commit ran",
+        _limits("patch-under"),
+        "MIN",
+        many=True,
+    ),
+    Option("compare", "", "The commit since which the patch counts", metavar="REF"),
+    Option(
+        "unit",
+        "",
+        "Coverage of unit tests: a profile of `go test`, or a directory; repeatable",
+        tuple,
+        "PROFILE_OR_DIR",
+        many=True,
+    ),
+    Option(
+        "include", "", "Report only these files and packages; repeatable", tuple, "GLOB", many=True
+    ),
+    Option(
+        "exclude",
+        "",
+        "Leave out these files and packages, or `generated` files; repeatable",
+        tuple,
+        "GLOB",
+        many=True,
+    ),
+    Option(
+        "append",
+        "false",
+        "Keep the coverage of earlier runs in the directory, and add to it",
+        _bool,
+        switch="true",
+    ),
+    Option("on_fail", "true", "No report and no limits when tests failed", _bool, switch="false"),
+    Option(
         "timeout",
         "600",
         "Seconds for everything before the first test: cluster, build, deploy",
@@ -164,6 +260,16 @@ class Settings:
     poll: float
     settle: float
     allow: tuple[str, ...]
+    report: tuple[Request, ...] | None
+    fail_under: tuple[Rule, ...]
+    warn_under: tuple[Rule, ...]
+    patch_under: tuple[Rule, ...]
+    compare: str
+    unit: tuple[str, ...]
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    append: bool
+    on_fail: bool
     timeout: float
     rootdir: Path
     cluster_name: str = ""
@@ -174,12 +280,28 @@ class Settings:
     kubectl_bin: str = ""
     sources: dict[str, str] = field(default_factory=dict)
     """Where each value that is not a default came from."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Those values as they were given."""
+
+    def wanted(self) -> Wanted:
+        """What is wanted of the reports."""
+        from pytest_kindcov.report.types import Request
+        from pytest_kindcov.report.wanted import Wanted
+
+        return Wanted(
+            reports=(Request("term"),) if self.report is None else self.report,
+            rules=(*self.fail_under, *self.warn_under, *self.patch_under),
+            compare=self.compare,
+            unit=self.unit,
+            include=self.include,
+            exclude=self.exclude,
+        )
 
     def describe(self) -> str:
         """The values that are not defaults, with their source, for the header."""
         parts = [f"coverage={'on' if self.coverage else 'off'}{self._source('coverage')}"]
         parts += [
-            f"{option.name}={getattr(self, option.name)}{self._source(option.name)}"
+            f"{option.name}={self.texts.get(option.name, '')}{self._source(option.name)}"
             for option in OPTIONS
             if option.name in self.sources
         ]
@@ -208,9 +330,12 @@ def add_options(parser: pytest.Parser) -> None:
     )
     parser.addini("kindcov_coverage", "As --kind-coverage", type="bool", default=False)
     for option in OPTIONS:
-        group.addoption(
-            option.flag, dest=option.ini, default=None, metavar=option.metavar, help=option.help
-        )
+        how: dict[str, Any] = {"metavar": option.metavar}
+        if option.switch:
+            how = {"action": "store_const", "const": option.switch}
+        elif option.many:
+            how["action"] = "append"
+        group.addoption(option.flag, dest=option.ini, default=None, help=option.help, **how)
         parser.addini(option.ini, option.help, type="string", default="")
 
 
@@ -223,14 +348,21 @@ def resolve(config: pytest.Config) -> Settings:
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for option in OPTIONS:
-        text, source = _lookup(config, option)
+        given, source = _lookup(config, option)
+        text = " ".join(given)
         try:
-            values[option.name] = option.parse(text)
+            values[option.name] = option.parse(given if option.many else text)
         except ValueError as error:
             raise pytest.UsageError(f"{source}: {text!r}: {error}") from error
         if source:
             sources[option.name] = source
+            texts[option.name] = text
+    if values["patch_under"] and not values["compare"]:
+        raise pytest.UsageError(
+            f"{sources['patch_under']}: say since which commit: --kind-coverage-compare=REF"
+        )
     values["dir"] = config.rootpath / values["dir"]
     coverage, source = _coverage(config)
     if source:
@@ -239,21 +371,23 @@ def resolve(config: pytest.Config) -> Settings:
         coverage=coverage,
         rootdir=config.rootpath,
         sources=sources,
+        texts=texts,
         **values,
         **_pytest_kind(config, values),
     )
 
 
-def _lookup(config: pytest.Config, option: Option) -> tuple[str, str]:
+def _lookup(config: pytest.Config, option: Option) -> tuple[tuple[str, ...], str]:
+    """The values of an option (just one unless it takes many), and where they come from."""
     value = config.getoption(option.ini)
     if value is not None:
-        return value, option.flag
-    if os.environ.get(option.env):
-        return os.environ[option.env], f"env {option.env}"
-    ini = config.getini(option.ini)
-    if ini:
-        return str(ini), f"ini {option.ini}"
-    return option.default, ""
+        return tuple(value) if option.many else (value,), option.flag
+    text, source = os.environ.get(option.env, ""), f"env {option.env}"
+    if not text:
+        text, source = str(config.getini(option.ini)), f"ini {option.ini}"
+    if not text:
+        text, source = option.default, ""
+    return tuple(text.split()) if option.many else (text,), source
 
 
 def _coverage(config: pytest.Config) -> tuple[bool, str]:

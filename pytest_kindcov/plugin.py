@@ -91,8 +91,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     owner = session.config.stash.get(_OWNER, None)
     if owner is None:
         return
-    outcome = owner.close()
-    if outcome.errors and session.exitstatus == pytest.ExitCode.OK:
+    outcome = owner.close(
+        failed=session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED),
+        interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED or bool(session.shouldstop),
+    )
+    passed = outcome.report is None or outcome.report.passed
+    if (outcome.errors or not passed) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -104,23 +108,36 @@ def pytest_terminal_summary(
     if owner is None or not owner.outcome.used:
         return
     outcome = owner.close()
-    if not (outcome.summary or outcome.errors or outcome.problems or outcome.notes):
-        return
-    write = terminalreporter
-    write.section("kind coverage")
-    if outcome.headline:
-        write.write_line(outcome.headline)
-    if outcome.summary is not None:
-        from pytest_kindcov.report.terminal import table
+    lines = _block(outcome, config, terminalreporter._tw.fullwidth)
+    if lines:
+        terminalreporter.section("kind coverage")
+    for line, colour in lines:
+        terminalreporter.write_line(line, **({colour: True} if colour else {}))
 
-        for line in table(outcome.summary, write._tw.fullwidth):
-            write.write_line(line)
-    for problem in outcome.problems:
-        write.write_line(f"WARNING {problem}", yellow=True)
-    for note in outcome.notes:
-        write.write_line(note)
-    for error in outcome.errors:
-        write.write_line(f"ERROR {error}", red=True)
+
+def _block(outcome: session.Outcome, config: pytest.Config, width: int) -> list[tuple[str, str]]:
+    """Lines of the summary block and their colours."""
+    verbosity = config.get_verbosity()
+    lines: list[tuple[str, str]] = []
+    if outcome.report is not None:
+        from pytest_kindcov.report import block
+
+        if verbosity >= 0:
+            lines.append((outcome.headline, ""))
+        wanted = config.stash[SETTINGS].wanted()
+        lines += block.figures(outcome.report, wanted.reports, verbosity, width)
+    lines += [(f"WARNING {problem}", "yellow") for problem in outcome.problems]
+    if verbosity >= 0:
+        lines += [(note, "") for note in outcome.notes]
+    lines += [(f"ERROR {error}", "red") for error in outcome.errors]
+    if outcome.report is not None and verbosity >= 0:
+        directory, here = config.stash[SETTINGS].dir, Path.cwd()
+        shown = directory.relative_to(here) if directory.is_relative_to(here) else directory
+        wrote = " and ".join(filter(None, [", ".join(outcome.wrote[:-1]), outcome.wrote[-1]]))
+        lines.append((f"wrote {wrote}", ""))
+        following = block.next_step(outcome.report, str(shown))
+        lines += [(following, "")] if following else []
+    return lines
 
 
 def _needs(items: Sequence[pytest.Item]) -> tuple[list[ServiceSpec], bool]:

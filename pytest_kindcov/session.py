@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.covdata.paths import Repository
     from pytest_kindcov.harvest.record import Recorder
     from pytest_kindcov.options import Settings
-    from pytest_kindcov.report.model import Summary
+    from pytest_kindcov.report.model import Phase, Report, Summary
     from pytest_kindcov.service.deploy import Deployed
     from pytest_kindcov.service.provide import Provider
     from pytest_kindcov.state import Live
@@ -50,9 +51,11 @@ class Outcome:
 
     errors: list[KindCovError] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    summary: Summary | None = None
+    report: Report | None = None
     notes: list[str] = field(default_factory=list)
-    """Lines for the end of the block: what was written, what was kept."""
+    """Lines for the block: what is no problem, what was kept."""
+    wrote: list[str] = field(default_factory=list)
+    """Files and directories, as the user would name them."""
     used: bool = False
     """Whether a cluster was made or attached; nothing is printed otherwise."""
     headline: str = ""
@@ -90,6 +93,8 @@ class Owner:
         self._injected = False
         self._running = Running()
         self._recorder: Recorder | None = None
+        self._sources: Future[dict[str, str]] | None = None
+        self._phases: list[Phase] = []
         self._worker_of: dict[str, str] = {}  # namespace to the worker that alone uses it
         self._server: Server | None = None
         self.live: Live = OwnerLive(self, "")
@@ -114,6 +119,8 @@ class Owner:
                 self.outcome.used = True
                 self._begin = time.monotonic()
                 self._made = self._pool.submit(self._make_cluster)
+                if self.settings.coverage:
+                    self._sources = self._pool.submit(self._record_sources)
                 self._tasks.append(self._pool.submit(self._publish_cluster))
             for spec in specs:
                 if spec.key not in self._wanted:
@@ -149,8 +156,12 @@ class Owner:
     def _wait(self, name: str, what: str) -> dict[str, Any]:
         return self.state.wait(name, what, self.settings.timeout, self._tick)
 
-    def close(self) -> Outcome:
+    def close(self, *, failed: bool = False, interrupted: bool = False) -> Outcome:
         """Harvest, report, delete; once, whatever came before. Each step is tried.
+
+        Args:
+            failed: whether tests did.
+            interrupted: whether not all tests ran.
 
         Returns:
             The outcome; also when called again.
@@ -168,7 +179,7 @@ class Owner:
                 self._end_provisioning()
                 cluster = self._result()
                 if cluster is not None:
-                    self._step(lambda: self._harvest(cluster))
+                    self._step(lambda: self._harvest(cluster, failed, interrupted))
                     if self._recorder is not None:
                         self._recorder.close()
                     self._step(lambda: self._leave(cluster))
@@ -232,6 +243,12 @@ class Owner:
     def _tell(self, line: str) -> None:
         self._tell_line(f"kindcov: {time.monotonic() - self._begin:5.1f} s  {line}")
 
+    def _phase(self, name: str, begin: float) -> None:
+        """Note a part of the run that ends now; it began at a time of `time.monotonic`."""
+        from pytest_kindcov.report.model import Phase
+
+        self._phases.append(Phase(name, begin - self._begin, time.monotonic() - begin))
+
     def _step(self, step: Callable[[], None]) -> None:
         """One step of the end: its failure is reported and does not keep the next from running."""
         try:
@@ -264,6 +281,7 @@ class Owner:
         config = settings.rootdir / settings.kind_config if settings.kind_config else None
         cluster.create(config, timeout=settings.timeout, cancel=self._cancel)
         self._tell(f"cluster {name} {'created' if cluster.created else 'was there already'}")
+        self._phase("cluster", self._begin)
         if settings.coverage:
             inject(cluster.nodes)
             self._injected = True
@@ -276,6 +294,18 @@ class Owner:
         self._recorder = Recorder(
             cluster.nodes, self._running, self._worker_of.get, self.settings.poll
         )
+
+    @cached_property
+    def _repository(self) -> Repository:
+        from pytest_kindcov.report import sources
+
+        return sources.repository(self.settings.rootdir)
+
+    def _record_sources(self) -> dict[str, str]:
+        """What the services are about to be built from, so that later changes are seen."""
+        from pytest_kindcov.report import sources
+
+        return sources.record(self._repository)
 
     @cached_property
     def _engine(self) -> Engine:
@@ -392,6 +422,7 @@ class Owner:
             api=self._api_once,
             deploying=self._deploying,
             tell=self._tell,
+            phase=self._phase,
             cancel=self._cancel,
         )
 
@@ -408,33 +439,75 @@ class Owner:
         """The cluster, also a half-made one: it must be deleted."""
         return getattr(self, "_cluster", None)
 
-    def _harvest(self, cluster: KindCluster) -> None:
-        """Stop the services, copy their files off all nodes, merge and summarise."""
+    def _harvest(self, cluster: KindCluster, failed: bool, interrupted: bool) -> None:
+        """Stop the services, copy their files off all nodes, merge and report."""
         if not self._injected or (self._wanted and not self._deployed):
             return  # nothing ran; the errors say why
         from pytest_kindcov.harvest.run import harvest
+        from pytest_kindcov.report import finish, make
+        from pytest_kindcov.report.model import Issue
 
         self._tell("harvesting coverage")
-        directory = self.settings.dir
+        begin = time.monotonic()
+        ready = max((phase.begin + phase.seconds for phase in self._phases), default=0.0)
+        self._phase("tests", self._begin + ready)
+        settings, outcome = self.settings, self.outcome
         result = harvest(
             self._api_once(),
             cluster.nodes,
             self._deployed,
-            directory,
-            root=self.settings.rootdir,
+            settings.dir,
+            own=self._repository,
             recorder=self._recorder,
-            allow=self.settings.allow,
+            allow=settings.allow,
+            append=settings.append,
         )
-        self.outcome.errors += result.errors
-        self.outcome.problems += result.problems
-        self.outcome.notes += result.notes
-        self.outcome.summary = result.summary
-        if result.summary is not None:
-            self.outcome.headline = f"cluster {cluster.name} ({cluster.engine.name}), " + "; ".join(
-                [*sorted({deployed.title for deployed in self._deployed}), result.extent]
-            )
-            shown = _relative(directory, self.settings.rootdir)
-            self.outcome.notes.append(f"wrote {shown}/coverage.out and {shown}/covdata/")
+        self._phase("harvest", begin)
+        outcome.errors += result.errors
+        outcome.problems += result.problems
+        outcome.notes += result.notes
+        shown = _relative(settings.dir, Path.cwd())
+        if failed and not settings.on_fail:
+            outcome.notes.append(f"tests failed: no report; for one: kindcov report {shown}")
+            return
+        if not result.has_data and not settings.append:
+            return
+        outcome.headline = f"cluster {cluster.name} ({cluster.engine.name}), " + "; ".join(
+            [
+                *sorted({deployed.title for deployed in self._deployed}),
+                result.extent,
+                *(["interrupted: not all tests ran"] if interrupted else []),
+            ]
+        )
+        done = finish.finish(
+            settings.dir,
+            self._repository,
+            make.Run(
+                time=time.time(),
+                title=outcome.headline,
+                recorded=self._recorded(),
+                containers=tuple(result.containers),
+                issues=tuple(Issue("", "", problem) for problem in result.problems),
+                phases=tuple(sorted(self._phases, key=lambda phase: phase.begin)),
+                data=result.data,
+            ),
+            settings.wanted(),
+            append=settings.append,
+        )
+        outcome.report = done.report
+        outcome.errors += done.errors
+        outcome.notes += done.notes
+        issues = done.issues if done.report is None else map(str, done.report.issues)
+        outcome.problems += [issue for issue in issues if issue not in outcome.problems]
+        outcome.wrote += [_relative(Path(path), Path.cwd()) for path in done.wrote]
+
+    def _recorded(self) -> dict[str, str]:
+        """What the services were built from; nothing where that could not be read."""
+        try:
+            return self._sources.result() if self._sources is not None else {}
+        except OSError as error:
+            self.outcome.problems.append(f"later changes of the source are not seen: {error}")
+            return {}
 
     def _leave(self, cluster: KindCluster) -> None:
         """Delete the cluster if this run made it; an older one is given back as it was."""

@@ -1,14 +1,15 @@
-"""The harvest: stop the services, copy their files off all nodes, merge, say what is missing."""
+"""The harvest: stop the services, copy their files off all nodes, say what is missing."""
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.errors import HarvestError, KindCovError
 from pytest_kindcov.harvest import files, raw, verdict
 from pytest_kindcov.harvest.stop import stop
-from pytest_kindcov.report import contexts
+from pytest_kindcov.report import combine, contexts, datafile, model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,21 +17,31 @@ if TYPE_CHECKING:
 
     from pytest_kindcov.cluster.api import Api
     from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.covdata.model import Ints, Meta
+    from pytest_kindcov.covdata.paths import Repository
+    from pytest_kindcov.harvest.files import Container
     from pytest_kindcov.harvest.record import Recorder
-    from pytest_kindcov.report.model import Summary
     from pytest_kindcov.service.deploy import Deployed
+
+NO_COVERAGE = "not instrumented"
+"""The verdict on a container of a service that ran a program without coverage."""
 
 
 @dataclass
 class Harvest:
     """What a harvest brought."""
 
-    summary: Summary | None = None
     errors: list[KindCovError] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     extent: str = ""
     """How many containers, files and nodes the data is from."""
+    containers: list[model.Container] = field(default_factory=list)
+    """How those that concern the coverage ended."""
+    has_data: bool = False
+    """Whether any container wrote its counters."""
+    data: Path | None = None
+    """Who ran what, in coverage.py's format."""
 
 
 def harvest(
@@ -39,9 +50,10 @@ def harvest(
     services: Sequence[Deployed],
     directory: Path,
     *,
-    root: Path,
+    own: Repository,
     recorder: Recorder | None = None,
     allow: Sequence[str] = (),
+    append: bool = False,
 ) -> Harvest:
     """Harvest all containers of all nodes, those of other people's workloads included.
 
@@ -49,10 +61,11 @@ def harvest(
         api: the cluster.
         nodes: all its nodes.
         services: those that must give coverage.
-        directory: gets `covdata/`, `coverage.out` and `.coverage`, of this run alone.
-        root: of the repository.
+        directory: gets `covdata/` and `.coverage`.
+        own: the repository.
         recorder: what was read of the running services.
         allow: verdicts by which data may be lost, `KIND` or `KIND:GLOB`.
+        append: whether earlier runs' data stay and count; else they go.
 
     """
     result = Harvest()
@@ -77,8 +90,8 @@ def harvest(
     silent = [
         error
         for service in services
-        if (own := verdict.containers_of(service, containers)) is not None
-        and (error := verdict.explain(service.title, service.image, own, ends.said, ends.reasons))
+        if (its := verdict.containers_of(service, containers)) is not None
+        and (error := verdict.explain(service.title, service.image, its, ends.said, ends.reasons))
     ]
     result.errors += silent
     for found in verdicts:
@@ -88,13 +101,12 @@ def harvest(
             result.notes.append(f"{found}; allowed")
         elif not any(found.container.title in str(error) for error in silent):
             result.errors.append(found.error())
+    result.containers = _described(containers, verdicts, services, allow)
     _prepare(directory)
-    raw.write(containers, directory / "covdata")
+    raw.write(containers, directory / "covdata", append=append)
     with_data = [container for container in containers if container.has_counters]
-    if with_data:
-        result.summary, problems = summarise(directory)
-        result.problems += problems
-    elif not services:
+    result.has_data = bool(with_data)
+    if not with_data and not services:
         result.errors.append(
             HarvestError(
                 "no coverage data was found on the cluster",
@@ -107,13 +119,67 @@ def harvest(
         metas, ran = recorder.contexts(
             lambda container: periods.get((container.namespace, container.name), ())
         )
-        contexts.write(directory, root, metas, ran.items())
+        result.data = _write_contexts(directory, own, metas, ran, append=append)
     count = sum(len(container.files) for container in with_data)
     result.extent = ", ".join(
         _counted(number, word)
         for number, word in ((len(with_data), "container"), (count, "file"), (len(nodes), "node"))
     )
     return result
+
+
+def _write_contexts(
+    directory: Path,
+    own: Repository,
+    metas: Mapping[bytes, Meta],
+    ran: Mapping[str, Mapping[bytes, Ints]],
+    *,
+    append: bool,
+) -> Path:
+    """Write who ran what, of this run, or added to what is there."""
+    old = directory / datafile.NAME
+    if not append or not old.exists():
+        return contexts.write(directory, own, metas, ran.items())
+    with tempfile.TemporaryDirectory(prefix="tmp.", dir=directory) as scratch:
+        new = contexts.write(scratch, own, metas, ran.items())
+        return combine.combine(directory, [new, old], own)
+
+
+def _described(
+    containers: Sequence[Container],
+    verdicts: Sequence[verdict.Verdict],
+    services: Sequence[Deployed],
+    allow: Sequence[str],
+) -> list[model.Container]:
+    """How the containers ended that ran an instrumented program, or belong to a service."""
+    judged = {found.container.id: found for found in verdicts}
+    ours = {
+        container.id
+        for service in services
+        for container in verdict.containers_of(service, containers)
+    }
+    described = []
+    for one in containers:
+        if not one.has_meta and one.id not in ours:
+            continue
+        found = judged.get(one.id)
+        described.append(
+            model.Container(
+                name=f"{one.namespace}/{one.pod}/{one.name}",
+                node=one.node,
+                image=one.image,
+                verdict=str(found.kind) if found else "ok" if one.has_counters else NO_COVERAGE,
+                text=str(found) if found else "",
+                loses=found is not None and found.loses,
+                allowed=found is not None and found.loses and found.allowed(allow),
+                programs=tuple(
+                    name.partition(".")[2]
+                    for name in sorted(one.files)
+                    if files.META.fullmatch(name)
+                ),
+            )
+        )
+    return described
 
 
 def probe_periods(api: Api) -> dict[tuple[str, str], list[float]]:
@@ -128,29 +194,6 @@ def probe_periods(api: Api) -> dict[tuple[str, str], list[float]]:
                 if container.get(probe)
             )
     return found
-
-
-def summarise(directory: Path) -> tuple[Summary | None, list[str]]:
-    """Merge `covdata/` into `coverage.out`, Go's text profile, and sum it up.
-
-    Returns:
-        The summary, None when there was nothing to merge; and what was left out or is doubtful.
-
-    """
-    from pytest_kindcov.covdata import profile as profiles
-    from pytest_kindcov.covdata import store as stores
-    from pytest_kindcov.report.covdata import summary
-
-    store = stores.read([directory / "covdata"])
-    profile = store.profile()
-    if profile is None:
-        return None, [str(problem) for problem in store.problems]
-    partial = directory / "coverage.partial"
-    partial.write_bytes(profiles.write(profile))
-    partial.rename(directory / "coverage.out")
-    # Programs without counters are named by their containers.
-    named = [str(problem) for problem in store.problems if problem.kind is not stores.Kind.IDLE]
-    return summary(profile), named
 
 
 def _counted(number: int, word: str) -> str:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # Lines of a file. Generated files have some 100,000; a `//line` comment can claim any number, and
 # each takes a bit for every context.
 HIGHEST = 1 << 20
-# Lines of all blocks together, counted for each block. The largest service seen has half a million.
-_MOST = 1 << 26
+# Lines of all blocks together, counted for each block: 0.3 million for 100,000 blocks.
+_MOST = 1 << 23
 
 
 def spans(units: npt.NDArray[np.uint32]) -> tuple[Index, Index]:

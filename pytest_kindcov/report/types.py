@@ -19,6 +19,7 @@ from pytest_kindcov.report import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import ModuleType
 
     from pytest_kindcov.report.model import Report
 
@@ -145,11 +146,11 @@ def emit(request: Request, report: Report, base: Path) -> str:
         if not where:
             return f"{NOWHERE}{request.kind}: ${_SUMMARY} is not set"
     target = base / kind.destination if where is None else Path(where)
-    module = importlib.import_module(f"pytest_kindcov.report.{kind.module}")
+    module = _module(kind)
     try:
         if kind.directory:
             if request.printed:
-                raise KindCovError(f"{request.kind} is a directory: name one")
+                text(request, report)
             if hasattr(module, "check"):
                 module.check(target, report)
             place.directory(target, lambda directory: module.write(directory, report), kind.own)
@@ -166,6 +167,23 @@ def emit(request: Request, report: Report, base: Path) -> str:
             f"the {request.kind} report cannot be written", cause=f"{target}: {error.strerror}"
         ) from error
     return str(target)
+
+
+def text(request: Request, report: Report) -> str:
+    """A report that is a file, as text.
+
+    Raises:
+        KindCovError: it is a directory.
+
+    """
+    if request.type.directory:
+        raise KindCovError(f"{request.kind} is a directory: name one")
+    data: bytes = _module(request.type).content(report, request.flags)
+    return data.decode()
+
+
+def _module(kind: Type) -> ModuleType:
+    return importlib.import_module(f"pytest_kindcov.report.{kind.module}")
 
 
 def described() -> Iterable[str]:

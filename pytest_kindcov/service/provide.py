@@ -44,6 +44,8 @@ class Provider:
     deploying: Callable[[deploy.Deployed], None]
     """Called before anything of a service is applied."""
     tell: Callable[[str], None]
+    phase: Callable[[str, float], None]
+    """Told of what ends, by name, and when it began (`time.monotonic`)."""
     cancel: threading.Event
     once: Once = field(default_factory=Once)
     claims: Claims = field(default_factory=Claims)
@@ -86,6 +88,7 @@ class Provider:
         )
         service = forward.connect(api, cluster.nodes, loaded, spec, port, cancel=self.cancel)
         self.tell(f"{spec.label}: deployed in {time.monotonic() - begin:.1f} s")
+        self.phase(f"deploy {spec.label}", begin)
         return service, deployed
 
     def _provide_image(self, spec: ServiceSpec, loaded: Manifests) -> None:
@@ -109,7 +112,10 @@ class Provider:
             load = self._build(spec, loaded, reference)
             if spec.package or spec.dockerfile:
                 self.tell(f"{spec.title}: built in {time.monotonic() - begin:.1f} s")
+                self.phase(f"build {spec.title}", begin)
+            begin = time.monotonic()
             load()
+            self.phase(f"load {spec.title}", begin)
 
         self.once(f"image {json.dumps(shape)}", make)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+import shop as shops
 from gocover import MIX, Go, run
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from shop import Shop
 
 # No test is timed: on a busy machine that says nothing of the code.
 settings.register_profile(
@@ -41,3 +46,16 @@ def mix(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return done[mode]
 
     return data
+
+
+@pytest.fixture(scope="session")
+def built_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The repository of `support/shop.py`, built and run; not to be changed."""
+    return shops.make(tmp_path_factory.mktemp("shop"))
+
+
+@pytest.fixture
+def shop(built_shop: Shop, tmp_path: Path) -> Shop:
+    """A copy of it that a test may change."""
+    shutil.copytree(built_shop.root, tmp_path / "repo", symlinks=True)
+    return dataclasses.replace(built_shop, root=tmp_path / "repo")

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_kindcov.covdata.paths import Repository
 from pytest_kindcov.harvest import files, raw, verdict
-from pytest_kindcov.harvest.run import summarise
 from pytest_kindcov.harvest.stop import Ends
+from pytest_kindcov.report.finish import Finished, finish
+from pytest_kindcov.report.make import Run
 from pytest_kindcov.report.model import Summary, Tally, percent
 from pytest_kindcov.report.terminal import table
+from pytest_kindcov.report.wanted import Wanted
 from pytest_kindcov.service.deploy import Deployed
 
 if TYPE_CHECKING:
@@ -168,11 +171,15 @@ def test_merge_equals_gos_own_figures(tmp_path: Path) -> None:
     assert summary.total.percent == _go_total(tmp_path) == "83.3%"
 
 
+def _finished(tmp_path: Path) -> Finished:
+    return finish(tmp_path, Repository(tmp_path), Run(), Wanted())
+
+
 def _merged(tmp_path: Path) -> Summary:
-    summary, problems = summarise(tmp_path)
-    assert summary is not None
-    assert problems == []
-    return summary
+    done = _finished(tmp_path)
+    assert done.report is not None
+    assert (done.errors, done.report.issues) == ([], ())
+    return done.report.summary
 
 
 def _go_total(tmp_path: Path) -> str:
@@ -183,11 +190,11 @@ def _go_total(tmp_path: Path) -> str:
 
 def test_damaged_files_are_named_and_left_out(tmp_path: Path) -> None:
     (tmp_path / "covdata").mkdir()
-    assert summarise(tmp_path) == (None, [])
+    assert _finished(tmp_path) == Finished()
     (tmp_path / "covdata" / META).write_bytes(b"\0cvm damaged")
-    summary, problems = summarise(tmp_path)
-    assert summary is None
-    assert META in problems[0]
+    done = _finished(tmp_path)
+    assert done.report is None
+    assert META in done.issues[0]
     assert not (tmp_path / "coverage.out").exists()
 
 

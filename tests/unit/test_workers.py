@@ -364,6 +364,7 @@ class Cluster:
             booted=lambda: early,
             api=lambda: self,  # type: ignore[arg-type,return-value]
             deploying=lambda _: None,
+            phase=lambda name, begin: None,
             tell=lambda _: None,
             cancel=threading.Event(),
         )
