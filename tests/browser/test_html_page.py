@@ -80,10 +80,10 @@ def test_line_shows_exactly_the_tests_that_ran_it(
     page: browser.Page, api: str, run: ordersrun.OrdersRun, line: int
 ) -> None:
     page.open(api)
-    page.click(f"#L{line} > a + a")
+    page.click(f"#L{line} > a")
     truth = run.truth(API, line)
     assert set(texts(page, "#who li")) == truth
-    assert texts(page, f"#L{line} > a + a") == [str(len(truth - {ordersrun.IDLE}))]
+    assert texts(page, f"#L{line} > a") == [str(len(truth - {ordersrun.IDLE}))]
 
 
 @pytest.mark.parametrize("line", KNOWN)
@@ -92,16 +92,16 @@ def test_it_shows_them_without_scripts(
 ) -> None:
     page.scripts(allowed=False)
     page.open(api)
-    assert texts(page, ".set") == []
-    page.click(f"#L{line} > a + a")
-    assert set(texts(page, ".set li")) == run.truth(API, line)
-    page.click(".set:target > a")
-    assert texts(page, ".set") == []
+    assert texts(page, ".sets section") == []
+    page.click(f"#L{line} > a")
+    assert set(texts(page, ".sets li")) == run.truth(API, line)
+    page.click(".sets :target > a")
+    assert texts(page, ".sets section") == []
 
 
 def test_filter_by_test(page: browser.Page, api: str, run: ordersrun.OrdersRun) -> None:
     page.open(api)
-    page.click("#L60 > a + a")
+    page.click("#L60 > a")
     page.click("#who li button")
     kept = page.run(KEPT)
     assert kept
@@ -111,7 +111,7 @@ def test_filter_by_test(page: browser.Page, api: str, run: ordersrun.OrdersRun) 
     url = page.run("location.href")
     page.open(url)
     assert page.run(KEPT) == kept
-    assert texts(page, ".here > a:first-child") == ["60"]
+    assert page.run("document.querySelector('.here').id") == "L60"
     page.key("Escape")
     assert page.run("document.querySelectorAll('.dim').length") == 0
 
@@ -144,6 +144,14 @@ def test_keys_lead_from_one_place_that_was_not_run_to_the_next(
     assert page.run("location.hash.slice(1)") == missed[-2]
 
 
+def test_a_line_s_number_makes_its_url(page: browser.Page, api: str) -> None:
+    page.open(api)
+    page.click("#L93", across=0.02)
+    assert page.run("location.hash") == "#L93"
+    page.click("#L68", across=0.9)
+    assert page.run("location.hash") == "#L93"
+
+
 def test_link_to_a_line(page: browser.Page, api: str) -> None:
     for allowed in (True, False):
         page.scripts(allowed=allowed)
@@ -163,7 +171,7 @@ def test_text_can_be_read(page: browser.Page, api: str, first: str, dark: bool) 
         assert worst[0] >= 4.5, worst
     signs = {
         mark: page.run(
-            f"getComputedStyle(document.querySelector('.code .{mark}'), '::before').content"
+            f"getComputedStyle(document.querySelector('.code .{mark}'), '::after').content"
         )
         for mark in "rm"
     }

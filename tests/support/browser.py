@@ -106,13 +106,19 @@ class Page:
         self.call("Input.dispatchKeyEvent", **down)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=text, windowsVirtualKeyCode=code)
 
-    def click(self, selector: str) -> None:
-        """Click in the middle of the first element that fits and can be seen; scrolls to it."""
+    def click(self, selector: str, across: float = 0.5) -> None:
+        """Click on the first element that fits and can be seen; scrolls to it.
+
+        Args:
+            selector: of CSS.
+            across: where in its width, from 0 to 1.
+
+        """
         place = self.run(
             f"(() => {{ const e = [...document.querySelectorAll({json.dumps(selector)})]"
             ".find((one) => one.checkVisibility());"
             " e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect();"
-            " return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            f" return [r.x + r.width * {across}, r.y + r.height / 2]; }})()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call(

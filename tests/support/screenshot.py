@@ -31,7 +31,7 @@ def main() -> None:
         (file,) = (file for file in report.files if file.shown.endswith(FILE))
         page.look(width=WIDTH, height=HEIGHT)
         page.open((first.parent / index.PAGES / index.href(file)).as_uri())
-        page.click(f"#L{LINE} > a + a")
+        page.click(f"#L{LINE} > a")
         page.run(f"document.getElementById('L{TOP}').scrollIntoView()")
         page.call("Input.dispatchMouseEvent", type="mouseMoved", x=0, y=0)
         page.screenshot(target)

@@ -175,7 +175,7 @@ def test_every_line_leads_to_exactly_what_ran_it(
                 have = page.sets.get(line["set"], [])
                 assert sorted(have) == sorted(Read(f"<b>{parts.name(n)}").text for n in want)
             elif want:
-                text = re.search(rf"<section id={line['set']} .*?<p>([\d -]+)<", raw(first, file))
+                text = re.search(rf"<section id={line['set']}>.*?<p>([\d -]+)<", raw(first, file))
                 assert text is not None
                 have = [numbered[one - 1] for one in numbers(text[1])]
                 assert sorted(have) == sorted(map(parts.name, want))

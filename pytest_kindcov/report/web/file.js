@@ -21,9 +21,9 @@
     text.length <= SHOWN ? text : `${text.slice(0, SHOWN / 2)}…${text.slice(-SHOWN / 2)}`;
   const counted = (count, what) => `${count.toLocaleString("en")} ${what}${count === 1 ? "" : "s"}`;
 
-  // Sets of contexts. A row names its set in its second link: #s12.
+  // Sets of contexts. A row names its set in its link: #s12.
   const members = new Map();
-  for (const section of document.querySelectorAll(".set")) {
+  for (const section of document.querySelectorAll(".sets section")) {
     const found = [];
     const numbers = section.dataset.c ?? section.querySelector("p").textContent;
     for (const part of numbers.split(" ")) {
@@ -32,7 +32,7 @@
     }
     members.set(section.id, found);
   }
-  const setOf = (li) => li.children[1]?.getAttribute("href")?.slice(1);
+  const setOf = (li) => li.querySelector(":scope > a")?.getAttribute("href").slice(1);
   const testsOf = (set) => new Set(members.get(set).map((one) => contexts[one][2]));
 
   // The state: a line and a test, both in the URL: #L12&t=0a1b2c3d4e5f.
@@ -167,12 +167,15 @@
     }
   });
   document.querySelector(".code").addEventListener("click", (event) => {
+    const li = event.target.closest(".code > li");
     const link = event.target.closest("li > a");
-    if (!link) return;
+    // A line's number is no element: what stands left of the code is meant.
+    const left = event.clientX - li.getBoundingClientRect().left < parseFloat(getComputedStyle(li).paddingLeft);
+    if (!link && !left) return;
     event.preventDefault();
-    const number = +link.parentNode.id.slice(1);
+    const number = +li.id.slice(1);
     go(number, false);
-    if (setOf(link.parentNode)) show(number);
+    if (setOf(li)) show(number);
     else who.hidden = true;
   });
 

@@ -67,12 +67,11 @@ class Lists:
         numbers = spans([one + 1 for one in members])
         data = f' data-c="{numbers}"' if self.whole else ""
         head = (
-            f"<section id=s{index} class=set{data}>"
-            f'<a href=#L{lines[0]} title="close">&times;</a>'
+            f"<section id=s{index}{data}><a href=#L{lines[0]}>&times;</a>"
             f"<h3>{'Lines' if len(lines) > 1 else 'Line'} {spans(lines)}</h3>"
         )
         if not self.whole:
-            return f"{head}Run by these of <a href={NAMES}>all tests</a>:<p>{numbers}</section>\n"
+            return f"{head}Of <a href={NAMES}>all tests</a>:<p>{numbers}</section>\n"
         edges = [0, *(bisect.bisect_left(members, edge) for edge in self._edges), len(members)]
         body = ""
         for kind, title in enumerate(_HEADS):

@@ -105,10 +105,17 @@ def render(content: Content, lists: Lists | None) -> str:
     if content.sides is not None:
         _by_side(state, content.units, content.sides)
     links, panels = _who(content.who, lists, len(state))
+    # The number of a line is that of its list item. Half a million lines have nothing to spare.
+    values = [""] * len(numbers) if text is not None else [f" value={n}" for n in numbers]
     rows = [
-        f"<li\nid=L{n}{_CLASS[s]}><a href=#L{n}>{n}</a>{link}{text}"
-        for n, s, link, text in zip(
-            numbers, state[numbers].tolist(), [links[n] for n in numbers], texts, strict=True
+        f"<li\nid=L{n}{value}{_CLASS[s]}>{link}{text}"
+        for n, s, value, link, text in zip(
+            numbers,
+            state[numbers].tolist(),
+            values,
+            [links[n] for n in numbers],
+            texts,
+            strict=True,
         )
     ]
     note = f'<p class="note bad">The source is not shown: {escape(why)}.</p>\n' if why else ""
