@@ -103,6 +103,7 @@ def run(
                     raise CommandError(
                         f"{shown(words)} did not end within {timeout:.0f} s",
                         cause=last_lines(stderr),
+                        output=stderr.decode(errors="replace"),
                     ) from None
     finally:
         kill(process)

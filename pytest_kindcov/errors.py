@@ -10,17 +10,21 @@ class KindCovError(Exception):
         what: the thing that failed, one line.
         cause: why, as far as known; may span lines (compiler output, last log lines).
         remedy: what the user can do about it.
+        slug: its name in `docs/messages.md`; default: the one of its class.
 
     """
 
-    def __init__(self, what: str, *, cause: str = "", remedy: str = "") -> None:
+    slug = ""
+
+    def __init__(self, what: str, *, cause: str = "", remedy: str = "", slug: str = "") -> None:
         self.what = what
         self.cause = cause.strip("\n")
         self.remedy = remedy.strip("\n")
+        self.slug = slug or type(self).slug
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        parts = [self.what]
+        parts = [f"{self.what} [{self.slug}]" if self.slug else self.what]
         if self.cause:
             parts.append(_labelled("cause", self.cause))
         if self.remedy:
@@ -55,12 +59,15 @@ class CommandError(KindCovError):
         cause: the last lines of its output.
         remedy: what the user can do about it.
         output: all that it wrote to standard error (or else to standard output).
+        slug: its name in `docs/messages.md`.
 
     """
 
-    def __init__(self, what: str, *, cause: str = "", remedy: str = "", output: str = "") -> None:
+    def __init__(
+        self, what: str, *, cause: str = "", remedy: str = "", output: str = "", slug: str = ""
+    ) -> None:
         self.output = output
-        super().__init__(what, cause=cause, remedy=remedy)
+        super().__init__(what, cause=cause, remedy=remedy, slug=slug)
 
 
 class ClusterError(KindCovError):

@@ -168,9 +168,12 @@ class Owner:
                 self._end_provisioning()
                 cluster = self._result()
                 if cluster is not None:
+                    # The harvest ends pods, and their logs go with them.
+                    self._step(lambda: self._save_logs(cluster))
                     self._step(lambda: self._harvest(cluster))
                     if self._recorder is not None:
                         self._recorder.close()
+                    self._step(lambda: self._save_logs(cluster))
                     self._step(lambda: self._leave(cluster))
             finally:
                 self._pool.shutdown(wait=True, cancel_futures=True)
@@ -262,7 +265,8 @@ class Owner:
         self._tell(f"creating cluster {name} ({engine.name})")
         threading.Thread(target=import_ahead, name="kindcov-import", daemon=True).start()
         config = settings.rootdir / settings.kind_config if settings.kind_config else None
-        cluster.create(config, timeout=settings.timeout, cancel=self._cancel)
+        logs = settings.dir / "logs"
+        cluster.create(config, timeout=settings.timeout, cancel=self._cancel, logs=logs)
         self._tell(f"cluster {name} {'created' if cluster.created else 'was there already'}")
         if settings.coverage:
             inject(cluster.nodes)
@@ -324,15 +328,22 @@ class Owner:
                 for node in nodes
             ) and bool(self._api_once().get("v1", "ServiceAccount", "default", "default"))
 
-        wait_until(
-            ready,
-            state=lambda: _conditions(self._api_once().list("v1", "Node")),
-            what="the nodes being Ready",
-            timeout=_READY,
-            interval=0.3,
-            cancel=self._cancel,
-            error=ClusterError,
-        )
+        try:
+            wait_until(
+                ready,
+                state=lambda: _conditions(self._api_once().list("v1", "Node")),
+                what="the nodes being Ready",
+                timeout=_READY,
+                interval=0.3,
+                cancel=self._cancel,
+                error=ClusterError,
+            )
+        except ClusterError as error:
+            from pytest_kindcov.cluster.failure import explain
+
+            logs = self.settings.dir / "logs"
+            what = f"cluster {self._cluster.name} ({self._engine.name}): {error.what}"
+            raise explain(what, error, self._engine, self._cluster.name, logs) from error
 
     def _api_once(self) -> Api:
         with self._lock:  # several threads ask first at the same time; importing takes a second
@@ -435,6 +446,17 @@ class Owner:
             )
             shown = _relative(directory, self.settings.rootdir)
             self.outcome.notes.append(f"wrote {shown}/coverage.out and {shown}/covdata/")
+
+    def _save_logs(self, cluster: KindCluster) -> None:
+        """Save the logs of a run that failed, once; a failed creation has saved its own."""
+        directory = self.settings.dir / "logs" / cluster.name
+        if not self.outcome.errors or directory.exists():
+            return
+        from pytest_kindcov.cluster.logs import collect
+
+        collect(cluster.engine, cluster.engine.nodes(cluster.name)).save(directory)
+        shown = _relative(directory, self.settings.rootdir)
+        self.outcome.notes.append(f"wrote the cluster's logs to {shown}/")
 
     def _leave(self, cluster: KindCluster) -> None:
         """Delete the cluster if this run made it; an older one is given back as it was."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -64,6 +65,19 @@ class Engine:
             f"cannot list the nodes of {cluster}",
         )
         return sorted((node.name for node in found), key=lambda name: ("worker" in name, name))
+
+    def remove_volumes(self, cluster: str) -> None:
+        """Remove the volumes of nodes that never were: kind finds those of its containers only.
+
+        podman's bear their node's name as a label; docker's are anonymous and go with the node.
+        """
+        if self.name != "podman":
+            return
+        volumes = self._query(self.client.volume.list, "cannot list the volumes")
+        node = re.compile(re.escape(cluster) + r"-(control-plane|worker)\d*")
+        left = [volume for volume in volumes if any(map(node.fullmatch, volume.labels or {}))]
+        if left:
+            self._query(lambda: self.client.volume.remove(left), f"cannot remove {left}")
 
     def address(self, node: str) -> str:
         """IPv4 address of a node on its engine network; empty when it has none."""

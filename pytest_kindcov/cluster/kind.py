@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import re
 import shutil
 import socket
 import stat
@@ -19,6 +18,7 @@ import pytest_kind
 import yaml
 
 from pytest_kindcov import _run
+from pytest_kindcov.cluster import failure
 from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Engine, detect
 from pytest_kindcov.cluster.node import IMPORT, Node
 from pytest_kindcov.errors import ClusterError, CommandError, ToolNotFound
@@ -69,6 +69,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         self.kubectl_path = kubectl_path or Path(shutil.which("kubectl") or self.path / "kubectl")
         self.created = False
         """Whether this object made the cluster."""
+        self._whole = False
 
     @cached_property
     def api(self) -> Any:
@@ -93,6 +94,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         *,
         timeout: float = 600.0,
         cancel: threading.Event | None = None,
+        logs: Path | None = None,
     ) -> None:
         """Create the cluster, or take an existing one of that name.
 
@@ -102,9 +104,11 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             config_file: kind's config.
             timeout: seconds.
             cancel: when set, the creation is given up.
+            logs: directory in which a failed cluster's logs are saved, under its name.
 
         Raises:
-            ClusterError: with kind's own last words. What it left is deleted.
+            ClusterError: with the cause, as far as it can be found. The nodes are still there: it
+                is for `delete` to remove what is left.
 
         """
         self.path.mkdir(parents=True, exist_ok=True)
@@ -123,11 +127,14 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         try:
             self._kind(*args, timeout=timeout, cancel=cancel)
         except CommandError as error:
-            raise ClusterError(
+            raise failure.explain(
                 f"kind could not create the cluster {self.name} ({self.engine.name})",
-                cause=_kind_words(error.cause),
-                remedy=_image_remedy(image, error.cause),
+                error,
+                self.engine,
+                self.name,
+                logs,
             ) from error
+        self._whole = True
 
     def delete(self) -> None:
         """Delete the cluster with its containers and volumes; fine if it is gone already."""
@@ -140,6 +147,8 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             str(self.kubeconfig_path),
             timeout=_DELETE,
         )
+        if not self._whole:
+            self.engine.remove_volumes(self.name)
         left = self.engine.nodes(self.name)
         if left:
             raise ClusterError(
@@ -293,21 +302,6 @@ def _with_ports(config_file: str | Path | None, output: Path) -> Path:
     ]
     output.write_text(yaml.safe_dump(config))
     return output
-
-
-def _kind_words(output: str) -> str:
-    """Kind's error without its progress lines."""
-    lines = [line for line in output.splitlines() if not re.match(r"\s*[•✓✗⢀-⣿]", line)]
-    return "\n".join(lines).strip() or output
-
-
-def _image_remedy(image: str | None, output: str) -> str:
-    if "pull" in output or "image" in output.lower():
-        return (
-            f"is the node image {image or '(kind default)'} in the engine's store, or can it be"
-            " pulled? `python3 nodeimage/build.py` of this project builds one without a registry"
-        )
-    return "look at the lines above; `kind create cluster --retain -v 3` shows all steps"
 
 
 def _free_port() -> int:

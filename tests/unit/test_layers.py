@@ -21,7 +21,7 @@ ROOMS = [
     ("service",),
     ("cluster",),
     ("covdata",),
-    ("_run", "_wait", "_signals", "wire", "errors"),
+    ("_run", "_wait", "_signals", "_secrets", "wire", "errors"),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
