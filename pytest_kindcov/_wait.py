@@ -23,7 +23,7 @@ def wait_until(
     state: Callable[[], str] = lambda: "",
     remedy: str = "",
     cancel: threading.Event | None = None,
-    error: type[KindCovError] = KindCovError,
+    error: Callable[..., KindCovError] = KindCovError,
 ) -> T:
     """Call `ready` until it returns something true, and return that.
 
@@ -35,7 +35,7 @@ def wait_until(
         state: describes the last state seen, for the error.
         remedy: for the error.
         cancel: when set, `Cancelled` is raised.
-        error: class of the error at the deadline.
+        error: class of the error at the deadline, or what makes it of the same arguments.
 
     """
     deadline = time.monotonic() + timeout

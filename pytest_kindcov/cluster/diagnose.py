@@ -9,6 +9,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from pytest_kindcov._text import clean
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,7 +22,6 @@ services (its journal without the host's kernel), and of the control plane's pod
 """
 _LINES = 2
 _WIDTH = 300
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _NUMBER = re.compile(r"[0-9]+")
 # What the kubelet says last before it gives up: a panic, `Error:`, or klog's E and F.
 _GRAVE = re.compile(r"panic: |\bfatal error: |\b[EF]\d{4} \d\d:|command failed|^Error: ")
@@ -108,11 +109,6 @@ def findings(texts: Mapping[str, str]) -> list[Finding]:
     if found and found[0].entry.generic:
         found[0] = Finding(found[0].entry, found[0].source, found[0].lines + _grave(texts))
     return found
-
-
-def clean(text: str) -> str:
-    """A text without colours and control characters, but for line breaks and tabs."""
-    return _ESCAPES.sub("", text.replace("\r\n", "\n"))
 
 
 def without_kernel(journal: str) -> str:

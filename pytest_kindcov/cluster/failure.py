@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pytest_kindcov._secrets import Secrets
+from pytest_kindcov._text import Secrets, clean
 from pytest_kindcov.cluster import diagnose
 from pytest_kindcov.cluster.logs import Logs, collect
 from pytest_kindcov.errors import ClusterError, CommandError, KindCovError
@@ -67,6 +67,6 @@ def explain(
 
 def _words(output: str) -> str:
     """Kind's last words without its progress lines."""
-    lines = [line for line in diagnose.clean(output).splitlines() if line.strip()]
+    lines = [line for line in clean(output).splitlines() if line.strip()]
     told = [line for line in lines if not re.match(r"\s*[•✓✗⢀-⣿]", line)]
     return "\n".join((told or lines)[-_WORDS:])

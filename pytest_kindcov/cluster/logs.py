@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._run import run
-from pytest_kindcov._secrets import Secrets
-from pytest_kindcov.cluster.diagnose import clean
+from pytest_kindcov._text import Secrets, clean
 from pytest_kindcov.cluster.node import Node, on_all
 from pytest_kindcov.errors import KindCovError
 

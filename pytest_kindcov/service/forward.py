@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._wait import wait_until
 from pytest_kindcov.errors import ClusterError, CommandError, DeployError
-from pytest_kindcov.service.deploy import describe, select
+from pytest_kindcov.service.rollout import describe, select
 from pytest_kindcov.service.spec import GoService
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_kindcov._secrets import Secrets
+from pytest_kindcov._text import Secrets
 from pytest_kindcov.cluster import diagnose, failure, logs
 from pytest_kindcov.cluster.engine import Engine
 from pytest_kindcov.errors import ClusterError, CommandError

@@ -1,4 +1,4 @@
-"""Secrets of the environment, and how they stay out of messages and logs."""
+"""Text from elsewhere, made fit to be shown: no secrets of the environment, no escapes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _USERINFO = re.compile(r"://[^/@\s:]*:([^/@\s]+)@")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Shorter values (`true`, `1`, `none`) occur in any text by themselves.
 _SHORT = 6
+
+
+def clean(text: str) -> str:
+    """A text without colours and control characters, but for line breaks and tabs."""
+    return _ESCAPES.sub("", text.replace("\r\n", "\n"))
 
 
 class Secrets:
