@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.harvest.probes import Probes
     from pytest_kindcov.harvest.record import Recorder
     from pytest_kindcov.options import Settings
     from pytest_kindcov.report.model import Summary
@@ -90,6 +91,7 @@ class Owner:
         self._injected = False
         self._running = Running()
         self._recorder: Recorder | None = None
+        self._probes: Probes | None = None
         self._worker_of: dict[str, str] = {}  # namespace to the worker that alone uses it
         self._server: Server | None = None
         self.live: Live = OwnerLive(self, "")
@@ -171,8 +173,9 @@ class Owner:
                     # The harvest ends pods, and their logs go with them.
                     self._step(lambda: self._save_logs(cluster))
                     self._step(lambda: self._harvest(cluster))
-                    if self._recorder is not None:
-                        self._recorder.close()
+                    for watcher in (self._probes, self._recorder):
+                        if watcher is not None:
+                            watcher.close()
                     self._step(lambda: self._save_logs(cluster))
                     self._step(lambda: self._leave(cluster))
             finally:
@@ -275,11 +278,12 @@ class Owner:
         return cluster
 
     def _record(self, cluster: KindCluster) -> None:
+        from pytest_kindcov.harvest.probes import Probes
         from pytest_kindcov.harvest.record import Recorder
 
-        self._recorder = Recorder(
-            cluster.nodes, self._running, self._worker_of.get, self.settings.poll
-        )
+        poll = self.settings.poll
+        self._recorder = Recorder(cluster.nodes, self._running, self._worker_of.get, poll)
+        self._probes = Probes(self._api_once, cluster.nodes, poll)
 
     @cached_property
     def _engine(self) -> Engine:
@@ -433,7 +437,7 @@ class Owner:
             self._deployed,
             directory,
             root=self.settings.rootdir,
-            recorder=self._recorder,
+            live=(self._recorder, self._probes) if self._recorder and self._probes else None,
             allow=self.settings.allow,
         )
         self.outcome.errors += result.errors

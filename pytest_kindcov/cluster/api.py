@@ -105,6 +105,30 @@ class Api:
             if error.status != 404:
                 raise _refused(f"cannot delete {kind} {namespace}/{name}", error) from error
 
+    def raw(self, path: str) -> bytes:
+        """What the API server answers to a GET of a path, such as a kubelet's metrics.
+
+        Raises:
+            ClusterError: it refused, or did not answer.
+
+        """
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            data: bytes = self._client.request(
+                "get",
+                path,
+                serialize=False,
+                header_params={"Accept": "*/*"},
+                _request_timeout=_DEADLINE,
+            ).data
+        except ApiException as error:
+            raise _refused(f"cannot read {path}", error) from error
+        except HTTPError as error:
+            raise ClusterError(f"cannot read {path}", cause=str(error)) from error
+        return data
+
     def namespaced(self, obj: Object) -> bool:
         """Whether objects of this kind live in a namespace."""
         return bool(self._resource(obj["apiVersion"], obj["kind"]).namespaced)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pytest_kindcov.harvest.running import Ran
 
     Units = npt.NDArray[np.int32]
+    Sighted = tuple[Units, Counters]
+    """Units, ascending, and how often each ran."""
 
 BACKGROUND = "background"
 """The context of what a service does by itself."""
@@ -91,13 +93,24 @@ class Account:
         opened, self._open = self._open, None
         units = np.flatnonzero(covered(opened.total)).astype(np.int32)
         counts = opened.total[units]
-        if opened.ran.names or self.starting:
+        if opened.ran.names == (BACKGROUND,):
+            self.idle += opened.total  # it did not come by itself: it says nothing of when it does
+        elif opened.ran.names or self.starting:
             names = opened.ran.names or (STARTUP,)
             self.windows.append(Window(names, opened.begin, opened.end, units, counts))
         else:
             self.idle += opened.total
             self.background.saw(opened.begin, opened.end, units, counts)
         self.starting = False
+
+    def acted(self) -> Sighted | None:
+        """What ran when something was done in the background's stead, and end that."""
+        opened = self._open
+        if opened is None or opened.ran.names != (BACKGROUND,):
+            return None
+        self.close()
+        units = np.flatnonzero(covered(opened.total)).astype(np.int32)
+        return units, opened.total[units]
 
     def add(self, names: tuple[str, ...], delta: Counters) -> None:
         """Book what was not read in time, such as an exit file's counts: uint32[U]."""
@@ -132,7 +145,7 @@ def contexts(
     """Who ran what, over all processes: by context and by build, int32[N] units, ascending.
 
     Args:
-        accounts: each with the periods of its probes, in seconds.
+        accounts: each with the periods of its probes, in seconds, as far as they are declared.
 
     """
     accounts = list(accounts)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -44,6 +44,8 @@ _MANY = 3
 # Seconds in which nothing else ran, below which a single sighting says nothing of how often: seen
 # once in 50 ms between two tests, a probe was expected in each of the next.
 _TELLING = 1.0
+# Times before and after by which one is told more exactly: over more, clocks and loads drift.
+_NEIGHBOURS = 4
 # How many ticks that hit outweigh one that did not: a probe may come late, a wrong period misses
 # most of the time.
 _OUTSIDE = 2
@@ -91,11 +93,29 @@ class Event:
     rate: float = 0.0
 
 
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A probe of the kubelet.
+
+    Args:
+        units: int32[N], ascending, what it runs.
+        counts: uint32[N], how often.
+        due: when it came: seconds, each from the earliest moment to the latest, ascending.
+
+    """
+
+    units: Units
+    counts: Counters
+    due: list[Span]
+
+
 class Background:
     """The background of one process."""
 
     def __init__(self) -> None:
         self.events: dict[bytes, Event] = {}
+        self.probes: list[Probe] = []
+        """Those of which is known when they came; others are told by their period."""
         self._idle: list[Span] = []  # when no test ran, neighbours joined
         self._known: set[int] = set()
 
@@ -149,7 +169,13 @@ class Background:
 
         """
         explained = [np.zeros(len(window.units), np.uint64) for window in windows]
+        for probe in self.probes:
+            for i in self._came(probe, windows):
+                at = np.searchsorted(windows[i].units, probe.units)
+                explained[i][at] += probe.counts.astype(np.uint64)
         for event in self.events.values():
+            if any(_within(probe.units, event.units) for probe in self.probes):
+                continue
             holding = [
                 i for i, window in enumerate(windows) if window.end and window.holds(event.units)
             ]
@@ -161,6 +187,29 @@ class Background:
                 more = 2 * often if often >= _MANY else often
                 explained[i][at] += event.counts.astype(np.uint64) * np.uint64(more)
         return [window.counts <= count for window, count in zip(windows, explained, strict=True)]
+
+    def _came(self, probe: Probe, windows: Sequence[Window]) -> Iterator[int]:
+        """The numbers of the windows into which a probe fell, one for each time it did."""
+        alone = [
+            span
+            for event in self.events.values()
+            if _within(probe.units, event.units)
+            for span in event.sightings
+        ]
+        spans = {
+            i: (window.begin, window.end)
+            for i, window in enumerate(windows)
+            if window.end and window.holds(probe.units)
+        }
+        for due in probe.due:
+            # Each was seen once: one that was seen alone did not fall into a test.
+            seen = max(alone, key=lambda span: _overlap(due, span), default=None)
+            if seen is not None and _overlap(due, seen) > -_JITTER:
+                alone.remove(seen)
+                continue
+            best = max(spans, key=lambda i: _overlap(due, spans[i]), default=None)
+            if best is not None and _overlap(due, spans[best]) > -_JITTER:
+                yield best
 
     def _fallen(self, event: Event, holding: list[Window], periods: list[float]) -> list[int]:
         """How often an event fell into each of the windows in which its units ran."""
@@ -184,6 +233,38 @@ class Background:
         # No period fits. Seen once, it is expected where as much time passed; else anywhere.
         rounded = math.ceil if len(seen) > 1 else math.floor
         return [rounded(self._rate(event) * length) for length in lengths]
+
+
+def narrowed(due: Sequence[Span], period: float) -> list[Span]:
+    """When a probe came, told more exactly by the times before and after: they are a period apart.
+
+    Args:
+        due: seconds, each from the earliest moment to the latest, ascending.
+        period: seconds.
+
+    """
+    found = []
+    middles = [(begin + end) / 2 for begin, end in due]
+    # In turn with the one before; not so when a container was restarted, which begins a new turn.
+    turn = [abs(b - a - period) < period / 2 for a, b in itertools.pairwise(middles)]
+    for number, span in enumerate(due):
+        first = last = number
+        while first > max(number - _NEIGHBOURS, 0) and turn[first - 1]:
+            first -= 1
+        while last < min(number + _NEIGHBOURS, len(due) - 1) and turn[last]:
+            last += 1
+        begin, end = span
+        for other in range(first, last + 1):
+            apart = period * (other - number)
+            begin = max(begin, due[other][0] - apart - _JITTER)
+            end = min(end, due[other][1] - apart + _JITTER)
+        found.append((begin, end) if begin < end else span)
+    return found
+
+
+def _overlap(one: Span, other: Span) -> float:
+    """Seconds that two spans share; below 0, how far they are apart."""
+    return min(one[1], other[1]) - max(one[0], other[0])
 
 
 def _fall(ticks: Floats, spans: list[Span], seen: list[Span]) -> tuple[list[int], int]:

@@ -70,8 +70,7 @@ sub identify {
 }
 
 # A look at 100 processes costs 0.8 ms. All are looked at once a second. Besides, only new ones and
-# those that may become a container's program by exec: unwatched processes of containers, and all
-# young ones (runc's). Nor is there a new one while the last process id that the kernel gave is the
+# those that may become a container's program by exec: young ones, of containers and runc's. Nor is there a new one while the last process id that the kernel gave is the
 # same; but for one more time after it changed, as the id is given before the process can be seen.
 sub scan {
     my $now = time;
@@ -96,8 +95,8 @@ sub scan {
         my $exe   = exe($pid);
         my $age   = $now - ($born{$pid} //= $now - age($pid));
         if (defined $exe{$pid} && $exe{$pid} eq $exe) {
-            next if !$host{$pid};
             if ($age > 10) { delete $loose{$pid}; next }
+            next if !$host{$pid};
         }
         my $id = $exe ? container($pid) : '';
         if ($id eq '') {

@@ -15,7 +15,7 @@ from pytest_kindcov.covdata.memory import Region
 from pytest_kindcov.covdata.model import covered, merge, subtract
 from pytest_kindcov.errors import CoverageDataError, KindCovError
 from pytest_kindcov.harvest import files
-from pytest_kindcov.harvest.attribute import SHUTDOWN, STARTUP, Account, contexts
+from pytest_kindcov.harvest.attribute import BACKGROUND, SHUTDOWN, STARTUP, Account, contexts
 from pytest_kindcov.harvest.inject import BASE
 from pytest_kindcov.harvest.live import NodeReader, Process, read_all
 from pytest_kindcov.harvest.running import Ran
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from pytest_kindcov.cluster.node import Node
     from pytest_kindcov.covdata.model import Bools, Counters, Meta
-    from pytest_kindcov.harvest.attribute import Units
+    from pytest_kindcov.harvest.attribute import Sighted, Units
+    from pytest_kindcov.harvest.background import Probe
     from pytest_kindcov.harvest.files import Container
     from pytest_kindcov.harvest.running import Running
 
@@ -53,6 +54,8 @@ class Live:
         ended: whether it is gone.
         stopping: whether it still ran when the services were stopped.
         ran: names of what was under way when it was noticed to be gone.
+        look: seconds (monotonic), when its meta data are looked for again: later and later, for a
+            look costs 10 ms, and those of a process that cannot write them never come.
 
     """
 
@@ -63,6 +66,7 @@ class Live:
     ended: bool = False
     stopping: bool = False
     ran: tuple[str, ...] = ()
+    look: float = 0.0
     words: npt.NDArray[np.uint32] | None = None
     region: Region | None = None
     account: Account | None = None
@@ -116,6 +120,7 @@ class Recorder:
         self._builds = Builds()
         self._unseen: dict[bytes, tuple[Meta, Account]] = {}  # of processes that were never read
         self._new: dict[str, int] = {}  # statements, by context
+        self._acting = False
         self._stopping = False
         self._stopped = 0.0
         self._last = time.monotonic()
@@ -291,12 +296,15 @@ class Recorder:
             account.add(names, vector)
 
     def contexts(
-        self, periods: Callable[[Container], Sequence[float]]
+        self,
+        periods: Callable[[Container], Sequence[float]],
+        probes: Callable[[bytes, Container], list[Probe]] = lambda *_: [],
     ) -> tuple[dict[bytes, Meta], dict[str, dict[bytes, Units]]]:
         """Who ran what.
 
         Args:
             periods: seconds, of the probes of a container.
+            probes: those of which is known when they came; by the hash of the program, and where.
 
         Returns:
             The programs by hash; and by context and hash the units that ran: int32[N], ascending.
@@ -306,11 +314,45 @@ class Recorder:
             booked = [live for live in self.lives.values() if live.account is not None]
             metas = {live.meta.hash: live.meta for live in booked if live.meta is not None}
             metas |= {build: meta for build, (meta, _) in self._unseen.items()}
+            for live in booked:
+                if live.account is not None:
+                    live.account.background.probes = probes(live.account.build, live.container)
             accounts: list[tuple[Account, Sequence[float]]] = [
                 (live.account, periods(live.container)) for live in booked if live.account
             ]
             accounts += [(account, ()) for _, account in self._unseen.values()]
             return metas, contexts(accounts)
+
+    def reads(self, namespace: str, name: str) -> bool:
+        """Whether a process of such a container is read now."""
+        with self._lock:
+            return any(
+                not live.ended
+                and (live.container.namespace, live.container.name) == (namespace, name)
+                for live in self.lives.values()
+            )
+
+    def background(self, act: Callable[[], object]) -> dict[bytes, Sighted]:
+        """Do something in the background's stead.
+
+        Returns:
+            By hash of the program, what it ran; without programs that did nothing.
+
+        """
+        with self._lock:
+            self.read()
+            self._acting = True
+            try:
+                act()
+                self.read()
+            finally:
+                self._acting = False
+            found: dict[bytes, Sighted] = {}
+            for live in self.lives.values():
+                sighted = live.account.acted() if live.account else None
+                if live.account and sighted is not None:
+                    found[live.account.build] = sighted
+            return found
 
     def counters(
         self, wanted: Callable[[Container], bool] = lambda _: True
@@ -375,6 +417,8 @@ class Recorder:
         """What is under way that a process may run for."""
         if self._stopping:
             return Ran((SHUTDOWN,), -1)
+        if self._acting:
+            return Ran((BACKGROUND,), -2)
         return self._running.ran(self._worker_of(live.container.namespace))
 
     def _delta(self, live: Live, vector: Counters, names: tuple[str, ...]) -> Counters | None:
@@ -401,6 +445,10 @@ class Recorder:
             live.region = self._builds.regions.get(key)
         if live.region is not None:
             return live.region.counters(words)
+        now = time.monotonic()
+        if now < live.look and not self._stopping:
+            return None
+        live.look = now + (now - live.since)
         for meta in self._metas(live):
             region = Region(meta)
             try:

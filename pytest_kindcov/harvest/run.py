@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_kindcov.cluster.api import Api
     from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.harvest.probes import Probes
     from pytest_kindcov.harvest.record import Recorder
     from pytest_kindcov.report.model import Summary
     from pytest_kindcov.service.deploy import Deployed
@@ -40,7 +41,7 @@ def harvest(
     directory: Path,
     *,
     root: Path,
-    recorder: Recorder | None = None,
+    live: tuple[Recorder, Probes] | None = None,
     allow: Sequence[str] = (),
 ) -> Harvest:
     """Harvest all containers of all nodes, those of other people's workloads included.
@@ -51,13 +52,14 @@ def harvest(
         services: those that must give coverage.
         directory: gets `covdata/`, `coverage.out` and `.coverage`, of this run alone.
         root: of the repository.
-        recorder: what was read of the running services.
+        live: what was read of the running services, and of their probes.
         allow: verdicts by which data may be lost, `KIND` or `KIND:GLOB`.
 
     """
     result = Harvest()
-    periods = probe_periods(api)
-    if recorder is not None:
+    recorder, probes = live or (None, None)
+    if recorder is not None and probes is not None:
+        probes.learn(api.list("v1", "Pod"), recorder)
         recorder.stopping()
     before = files.collect(nodes).containers
     ends = stop(api, before, {service.image for service in services})
@@ -103,10 +105,8 @@ def harvest(
                 " `go build -cover`",
             )
         )
-    if recorder is not None:
-        metas, ran = recorder.contexts(
-            lambda container: periods.get((container.namespace, container.name), ())
-        )
+    if recorder is not None and probes is not None:
+        metas, ran = recorder.contexts(probes.periods, probes.known)
         contexts.write(directory, root, metas, ran.items())
     count = sum(len(container.files) for container in with_data)
     result.extent = ", ".join(
@@ -114,20 +114,6 @@ def harvest(
         for number, word in ((len(with_data), "container"), (count, "file"), (len(nodes), "node"))
     )
     return result
-
-
-def probe_periods(api: Api) -> dict[tuple[str, str], list[float]]:
-    """Seconds between the probes of each container: by namespace and container name."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for pod in api.list("v1", "Pod"):
-        for container in pod["spec"]["containers"]:
-            key = pod["metadata"]["namespace"], container["name"]
-            found.setdefault(key, []).extend(
-                float(container[probe].get("periodSeconds", 10))
-                for probe in ("readinessProbe", "livenessProbe", "startupProbe")
-                if container.get(probe)
-            )
-    return found
 
 
 def summarise(directory: Path) -> tuple[Summary | None, list[str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_kindcov._wait import wait_until
 from pytest_kindcov.cluster.api import UnknownKind, title
 from pytest_kindcov.errors import ClusterError, DeployError
-from pytest_kindcov.service import faults
+from pytest_kindcov.service import refusals
 from pytest_kindcov.service.image import full_name
 from pytest_kindcov.service.manifests import templates
 
@@ -176,7 +176,7 @@ def _apply_one(api: Api, obj: Object, namespace: str, cancel: threading.Event | 
             return False
         except ClusterError as error:
             if obj["kind"] == "Pod" and "forbidden" in error.cause:
-                fault = faults.refusal(title(obj), error.cause)
+                fault = refusals.refusal(title(obj), error.cause)
                 raise DeployError(
                     error.what, cause=error.cause, remedy=fault.remedy, slug=fault.slug
                 ) from error

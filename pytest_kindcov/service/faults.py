@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Seconds for which a fault is tolerated that passes when other objects come up, or pods leave.
 _SOON = 15.0
 _LATER = 30.0
-# Admission looks at labels and quotas that may have been applied a moment ago.
+# A probe that cannot succeed may be one that was changed a moment ago.
 _AT_ONCE = 2.0
 # A service that waits for its database by dying was seen to need two restarts; the third comes
 # after 30 s of back-off.
@@ -51,62 +51,6 @@ class Fault:
         return f"{self.where}: {self.reason} {self.message}".rstrip()
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """A fault by the text that Kubernetes has for it."""
-
-    slug: str
-    pattern: str
-    patience: float | None
-    remedy: str
-
-
-_REFUSED = (
-    _Rule(
-        "pod-security",
-        "violates PodSecurity",
-        _AT_ONCE,
-        "set in the pod's template what the message lists, or relax the namespace's label"
-        " pod-security.kubernetes.io/enforce",
-    ),
-    _Rule(
-        "quota-needs-limits",
-        "failed quota: .* must specify",
-        _AT_ONCE,
-        "the namespace has a ResourceQuota: give each container the requests and limits that the"
-        " message names",
-    ),
-    _Rule(
-        "quota-exceeded",
-        "exceeded quota:",
-        _LATER,
-        "raise the namespace's ResourceQuota, or ask for less",
-    ),
-    _Rule(
-        "limit-range",
-        r"(maximum|minimum) \S+ usage per|limit to request ratio",
-        _AT_ONCE,
-        "keep within the namespace's LimitRange, or change that",
-    ),
-    _Rule(
-        "webhook-denied",
-        "admission webhook .* denied the request",
-        _SOON,
-        "an admission webhook forbids it: mend what its message says",
-    ),
-    _Rule(
-        "webhook-unreachable",
-        "failed calling webhook",
-        _LATER,
-        "the webhook's server must run before what it judges; is its Service right?",
-    ),
-    _Rule(
-        "service-account-missing",
-        r"error looking up service account|serviceaccount .* not found",
-        _SOON,
-        "add the ServiceAccount to the manifests",
-    ),
-)
 _UNREADY_NODE = re.compile(r"node\.kubernetes\.io/(not-ready|unreachable|network-unavailable)")
 _UNSCHEDULABLE = (
     (r"Insufficient \S+", "its requests are more than any node has left: lower them"),
@@ -132,7 +76,7 @@ def of_pod(pod: Object, events: Sequence[Object], images: Sequence[str] = ()) ->
 
     """
     metadata = pod["metadata"]
-    own = [event for event in events if _about(event, "Pod", metadata)]
+    own = [event for event in events if about(event, "Pod", metadata)]
     where = f"pod {metadata['name']}"
     found = [
         _unschedulable(where, condition.get("message") or "")
@@ -154,44 +98,6 @@ def of_pod(pod: Object, events: Sequence[Object], images: Sequence[str] = ()) ->
         )
         found.append(_of_container(context))
     return found
-
-
-def of_workload(workload: Object, events: Sequence[Object]) -> list[Fault]:
-    """Why a workload's controller cannot make its pods.
-
-    Args:
-        workload: as the API server shows it.
-        events: of its namespace.
-
-    """
-    conditions = (workload.get("status") or {}).get("conditions") or []
-    told = [
-        condition.get("message") or ""
-        for condition in conditions
-        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True"
-    ]
-    if workload["kind"] in ("StatefulSet", "DaemonSet"):  # these have no such condition
-        told = [
-            event.get("message") or ""
-            for event in _by_time(events)
-            if event.get("reason") == "FailedCreate"
-            and _about(event, workload["kind"], workload["metadata"])
-        ][-1:]
-    metadata = workload["metadata"]
-    where = f"{workload['kind']} {metadata.get('namespace', 'default')}/{metadata['name']}"
-    return [refusal(where, message) for message in told]
-
-
-def refusal(where: str, message: str) -> Fault:
-    """Why the API server refuses a pod."""
-    for rule in _REFUSED:
-        if re.search(rule.pattern, message, re.DOTALL):
-            return Fault(
-                rule.slug, where, "its pods are refused", message, rule.remedy, rule.patience
-            )
-    return Fault(
-        "pod-refused", where, "its pods are refused", message, "mend what the message says"
-    )
 
 
 @dataclass(frozen=True)
@@ -319,7 +225,7 @@ def _probe(context: _Context) -> Fault:
 
 def _pending(context: _Context, reason: str, message: str) -> Fault:
     # What came later than a failed attempt says that it succeeded.
-    last = _by_time(context.events)[-1:]
+    last = by_time(context.events)[-1:]
     for event in last:
         told = event.get("message") or ""
         if event.get("reason") in ("FailedMount", "FailedAttachVolume"):
@@ -346,18 +252,19 @@ def _unhealthy(events: Iterable[Object]) -> list[str]:
     """What probes met, the latest last."""
     return [
         re.sub(r"^\(combined from similar events\): ", "", event.get("message") or "")
-        for event in _by_time(events)
+        for event in by_time(events)
         if event.get("reason") == "Unhealthy"
     ]
 
 
-def _by_time(events: Iterable[Object]) -> list[Object]:
+def by_time(events: Iterable[Object]) -> list[Object]:
+    """Events in the order in which they came."""
     return sorted(
         events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime"))
     )
 
 
-def _about(event: Object, kind: str, metadata: Object) -> bool:
+def about(event: Object, kind: str, metadata: Object) -> bool:
     """Whether an event is about an object, and not about an earlier one of that name."""
     involved = event.get("involvedObject") or {}
     return (

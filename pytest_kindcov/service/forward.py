@@ -46,8 +46,18 @@ def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[in
     Returns:
         The node port; 0 when the spec names no port and the manifests do not name just one.
 
+    Raises:
+        DeployError: a port is named, but nothing says of which pods.
+
     """
     found = port_target(manifests, spec)
+    if found is None and spec.port:
+        raise DeployError(
+            f"service {spec.title}: nothing says which pods its port {spec.port} is of",
+            cause="its manifests have no pod template with labels that runs its image, and no"
+            " Service with this port",
+            remedy="add the template's labels, or a Service, to the manifests; or leave out port=",
+        )
     if found is None:
         return 0
     namespace, selector, target = found
@@ -221,7 +231,20 @@ def port_target(manifests: Manifests, spec: ServiceSpec) -> tuple[str, dict[str,
         named = candidates if len(candidates) == 1 else []
     if named:
         return named[0][:3]
+    if spec.port and fallback is None:
+        return _by_service(manifests.objects, spec)
     return fallback if spec.port else None
+
+
+def _by_service(objects: list[Object], spec: ServiceSpec) -> tuple[str, dict[str, str], Any] | None:
+    """The target of the Service that has the port: an operator makes the pods, no manifest does."""
+    for obj in objects:
+        given = obj.get("spec") or {}
+        for port in given.get("ports") or [] if obj["kind"] == "Service" else []:
+            if port["port"] == spec.port and given.get("selector"):
+                namespace = str(obj["metadata"].get("namespace") or spec.namespace or "default")
+                return namespace, given["selector"], port.get("targetPort") or port["port"]
+    return None
 
 
 def _services(

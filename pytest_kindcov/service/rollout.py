@@ -10,7 +10,7 @@ from pytest_kindcov._text import Secrets, clean
 from pytest_kindcov._wait import wait_until
 from pytest_kindcov.cluster.api import container_statuses
 from pytest_kindcov.errors import DeployError
-from pytest_kindcov.service import faults
+from pytest_kindcov.service import faults, refusals
 
 if TYPE_CHECKING:
     import threading
@@ -143,7 +143,7 @@ class _Watch:
         events = self._events_of(workload.namespace)
         if workload.kind != "Pod":
             pods = select(self.api, workload.namespace, workload.labels)
-            found += faults.of_workload(obj, events)
+            found += refusals.of_workload(obj, events)
         for pod in pods:
             self._pods[f"pod {pod['metadata']['name']}"] = pod
             seen = faults.of_pod(pod, events, self._images or ())

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fresh import attributed
-from harness import ONE_ENGINE, ROOT, Runner
+from gocover import Go
+from harness import ROOT, Runner, TestEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+DNS_IMAGE = "localhost/kindcov-test/dns:dev"
 PROGRAM = ROOT / "tests/programs/shapes"
 NODES = """kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
@@ -72,6 +75,19 @@ spec:
           readinessProbe: {{httpGet: {{path: /ready, port: 8080}}, periodSeconds: 1}}
           resources: {{limits: {{memory: 64Mi}}}}
 """
+# The cluster's own CoreDNS, to be replaced by one that somebody else built with -cover.
+DNS = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: coredns, namespace: kube-system}
+spec:
+  replicas: 1
+  template:
+    metadata: {labels: {k8s-app: kube-dns}}
+    spec:
+      containers:
+        - {name: coredns, image: "localhost/kindcov-test/dns:dev", imagePullPolicy: Never}
+"""
 CONFTEST = """
 from pytest_kindcov import go_service
 
@@ -85,10 +101,12 @@ pie = service(
     build_env={"CGO_ENABLED": "1"},
 )
 deaf = service("deaf")
+dns = go_service(image="localhost/kindcov-test/dns:dev", manifests="dns.yaml", port=53)
 """
 TESTS = """
 import json
-import subprocess
+import socket
+import struct
 import time
 import urllib.error
 import urllib.request
@@ -163,6 +181,21 @@ def test_job(pair, kind_cluster, tmp_path):
     kind_cluster.kubectl("apply", "-f", str(tmp_path / "job.yaml"))
     kind_cluster.kubectl("wait", "--for=condition=complete", "job/once", "--timeout=60s")
 
+def resolve(dns, name):
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    query = struct.pack("!6H", 7, 0x0100, 1, 0, 0, 0) + labels + struct.pack("!B2H", 0, 1, 1)
+    with socket.create_connection((dns.host, dns.port), timeout=10) as connection:
+        connection.sendall(struct.pack("!H", len(query)) + query)
+        with connection.makefile("rb") as stream:
+            answer = stream.read(struct.unpack("!H", stream.read(2))[0])
+    return struct.unpack("!6H", answer[:12])[1] & 15, answer[-4:]
+
+def test_dns_name(dns):
+    assert resolve(dns, "kubernetes.default.svc.cluster.local") == (0, bytes([10, 96, 0, 1]))
+
+def test_dns_unknown_name(dns):
+    assert resolve(dns, "nowhere.default.svc.cluster.local")[0] == 3
+
 def test_coverage_so_far(pair, kindcov):
     before = kindcov.snapshot()
     assert 0 < pair.coverage().covered <= before.covered < before.statements
@@ -180,6 +213,7 @@ def shapes(tmp_path: Path) -> Path:
     (copy / "pie.yaml").write_text(SINGLE.format(name="pie", deaf=""))
     (copy / "deaf.yaml").write_text(SINGLE.format(name="deaf", deaf="yes"))
     (copy / "kind.yaml").write_text(NODES)
+    (copy / "dns.yaml").write_text(DNS)
     (copy / "conftest.py").write_text(CONFTEST)
     (copy / "test_shapes.py").write_text(TESTS)
     return copy
@@ -195,23 +229,41 @@ def marks(shapes: Path) -> dict[str, set[str]]:
     with_marks = {}
     for context, lines in attributed(shapes / ".kindcov/.coverage").items():
         with_marks[context.removeprefix("test_shapes.py::")] = {
-            named[number] for _, number in lines if number in named
+            named[number] for file, number in lines if file == "main.go" and number in named
         }
     return with_marks
 
 
-@ONE_ENGINE
+@pytest.fixture
+def dns_image(engine: TestEngine, tmp_path: Path) -> Iterator[None]:
+    """An image in the engine's store with CoreDNS, built with -cover."""
+    context = tmp_path / "dns"
+    Go().build(
+        ROOT / "nodeimage/coredns",
+        context / "coredns",
+        "-covermode=atomic",
+        "-coverpkg=./...,github.com/coredns/coredns/...",
+        package=".",
+    )
+    (context / "Dockerfile").write_text('FROM scratch\nCOPY coredns /\nENTRYPOINT ["/coredns"]\n')
+    engine.run("build", "-t", DNS_IMAGE, str(context), timeout=300)
+    yield
+    engine.run("rmi", "-f", DNS_IMAGE)
+
+
+@pytest.mark.usefixtures("dns_image")
 def test_shapes(runner: Runner, shapes: Path) -> None:
     options = ["--kind-coverage-kind-config=kind.yaml", "-v", "-x", "-o", "kindcov_allow=killed"]
     run = runner(shapes, "--kind-coverage", *options)
     assert run.code == 0
-    assert "11 passed" in run.output
+    assert "13 passed" in run.output
     assert "PASSED +" in run.output
     # The one without a handler for SIGTERM lost nothing; the one that was killed is named.
     assert re.search(r"^default/deaf-\S+ \(deaf\) ended at SIGTERM without", run.output, re.M)
     killed = r"^default/deaf-\S+ \(deaf\) ended without writing its counters \(.*\); allowed$"
     assert re.search(killed, run.output, re.M)
     assert runner.left_behind() == []
+    assert_dns(shapes)
     ran = marks(shapes)
     # A pod that is new in the middle of a test has a first probe that nothing tells from the test;
     # and the moment before a panic is read only by chance.
@@ -224,7 +276,7 @@ def test_shapes(runner: Runner, shapes: Path) -> None:
     tests = {
         name: found - doubtful.get(name, set())
         for name, found in ran.items()
-        if name.startswith("test_")
+        if name.startswith("test_") and "dns" not in name
     }
     assert tests == {
         "test_alpha": {"alpha"},
@@ -242,3 +294,15 @@ def test_shapes(runner: Runner, shapes: Path) -> None:
     assert "ready" in ran["background"]
     assert "init" in ran["[startup]"]
     assert ran["[shutdown]"] - {"ready"} == {"bye"}
+
+
+def assert_dns(shapes: Path) -> None:
+    """What CoreDNS ran for a name that is there, and for one that is not."""
+    ran = attributed(shapes / ".kindcov/.coverage")
+    name, unknown = (
+        {file for file, _ in ran[f"test_shapes.py::test_dns_{which}"]}
+        for which in ("name", "unknown_name")
+    )
+    plugin = "github.com/coredns/coredns/plugin"
+    assert f"{plugin}/kubernetes/handler.go" in name & unknown
+    assert f"{plugin}/etcd/msg/type.go" in name - unknown  # the kind of a record that was found

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pytest_kindcov.harvest.attribute import BACKGROUND, STARTUP, Account, contexts
-from pytest_kindcov.harvest.background import Background, Window
+from pytest_kindcov.harvest.background import Background, Probe, Window, narrowed
 from pytest_kindcov.harvest.running import Ran
 
 UNITS = 20
@@ -202,3 +202,73 @@ def test_every_count_is_booked_once() -> None:
         if when <= service.now:
             expected[units] += 1
     assert total.tolist() == expected.tolist()
+
+
+def known(units: list[int], *due: tuple[float, float]) -> Probe:
+    return Probe(np.array(units, np.int32), np.ones(len(units), np.uint32), list(due))
+
+
+def test_probe_that_only_ever_fell_into_tests() -> None:
+    """Seen on a cluster: the first liveness probe that met a server came in a test."""
+    service = Service(probe(LIVE, 1.05, 5.0, 10))
+    service.idle(1.0)
+    service.test("probed", 0.1, [10])
+    service.test("own", 0.1, LIVE)
+    service.account.background.probes = [known(LIVE, (0.9, 1.15))]
+    ran = service.ran(5.0)
+    assert ran["probed"] == {10}
+    assert ran["own"] == set(LIVE)
+
+
+def test_known_probe_that_came_while_nothing_ran() -> None:
+    service = Service(probe(LIVE, 0.95, 5.0, 10))
+    service.idle(1.0)
+    service.test("own", 0.02, LIVE)
+    service.account.background.probes = [known(LIVE, (0.9, 1.1))]
+    assert service.ran(5.0)["own"] == set(LIVE)
+
+
+def test_two_known_probes_at_once() -> None:
+    """Seen together only: what each runs is known, and no third one is made up."""
+    both = [*probe(READY, 0.5, 1.0, 10), *probe(LIVE, 0.5, 5.0, 10)]
+    service = Service(both)
+    service.idle(0.6)
+    service.test("own", 0.1, READY, LIVE)
+    service.idle(0.3)
+    service.test("probed", 1.0, [10])
+    service.account.background.probes = [
+        known(READY, (0.4, 0.6), (1.4, 1.6)),
+        known(LIVE, (0.4, 0.6)),
+    ]
+    ran = service.ran(1.0, 5.0)
+    assert ran["own"] == {*READY, *LIVE}
+    assert ran["probed"] == {10}
+
+
+def test_times_of_a_probe_are_narrowed_by_each_other() -> None:
+    due = [(0.0, 0.2), (0.9, 1.1), (2.1, 2.3)]
+    narrow = narrowed(due, 1.0)
+    assert all(end - begin < 0.07 for begin, end in narrow)
+    assert all(begin <= number + 0.1 <= end for number, (begin, end) in enumerate(narrow))
+    assert narrowed([(0.0, 0.2), (1.5, 1.7)], 1.0) == [(0.0, 0.2), (1.5, 1.7)]
+
+
+def test_times_of_a_probe_whose_container_was_restarted() -> None:
+    """Times as seen on a cluster: the probes of before and after have another phase."""
+    before = [(40.887, 41.422), (42.066, 42.293), (43.205, 43.459), (44.177, 44.468)]
+    after = [(46.518, 46.773), (47.3, 47.76), (48.49, 48.7), (49.4, 49.65), (50.5, 50.7)]
+    narrow = narrowed([*before, *after], 1.0)
+    assert all(begin <= 47.58 + number <= end for number, (begin, end) in enumerate(narrow[5:]))
+
+
+def test_what_is_done_in_the_background_s_stead() -> None:
+    account = Account(b"build", UNITS)
+    account.book(Ran(), 0.0, 0.1, vector(MAIN))
+    account.book(Ran(), 0.1, 0.2, None)
+    assert account.acted() is None
+    account.book(Ran((BACKGROUND,), -2), 0.2, 0.3, vector(LIVE))
+    sighted = account.acted()
+    assert sighted is not None
+    assert sighted[0].tolist() == LIVE
+    assert account.background.events == {}
+    assert contexts([(account, ())])[BACKGROUND][b"build"].tolist() == LIVE

@@ -234,6 +234,24 @@ def test_defect_of_the_recorder_is_named_and_breaks_no_test(
     assert recorder.problems == ["not read live: unexpected ZeroDivisionError: somewhere"]
 
 
+def test_meta_data_that_never_come_are_looked_for_ever_more_seldom(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look cost 10 ms, at every reading, of each process that cannot write them."""
+    cluster.start()
+    recorder = cluster.record()
+    looks = []
+    monkeypatch.setattr(NodeReader, "files", lambda *_: looks.append(1) or {})  # type: ignore[func-returns-value]
+    begin = time.monotonic()
+    while time.monotonic() - begin < 2:
+        recorder.read()
+    assert 1 < len(looks) < 20
+    recorder.stopping()
+    assert len(looks) < 22
+    monkeypatch.undo()
+    recorder.close()
+
+
 def test_polling_sees_what_nothing_asks_for(cluster: Cluster) -> None:
     """A process that is killed before anything else is read lost less than the interval."""
     service = cluster.start()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindcov.errors import ClusterError, DeployError
-from pytest_kindcov.service import deploy, faults, rollout
+from pytest_kindcov.service import deploy, faults, refusals, rollout
 from pytest_kindcov.service.deploy import Workload
 from pytest_kindcov.service.spec import ServiceSpec
 
@@ -84,7 +84,7 @@ def test_pod_that_is_well_has_no_fault() -> None:
     ],
 )
 def test_workload(workload: str, slug: str, patience: float) -> None:
-    (fault,) = faults.of_workload(RECORDED["workloads"][workload], EVENTS)
+    (fault,) = refusals.of_workload(RECORDED["workloads"][workload], EVENTS)
     assert (fault.slug, fault.patience) == (slug, patience)
     assert f"/{workload}" in fault.where
     assert "forbidden" in fault.message
@@ -99,7 +99,7 @@ def test_workload(workload: str, slug: str, patience: float) -> None:
     ],
 )
 def test_other_refusals(message: str, slug: str) -> None:
-    assert faults.refusal("Pod x", message).slug == slug
+    assert refusals.refusal("Pod x", message).slug == slug
 
 
 def test_events_of_an_earlier_pod_do_not_count() -> None:
@@ -159,7 +159,7 @@ def test_odd_objects_are_harmless() -> None:
     }
     assert [fault.slug for fault in faults.of_pod(pod, [{}])] == ["probe-failing"]
     assert faults.of_pod({"metadata": {"name": "x"}}, []) == []
-    assert faults.of_workload({"kind": "Deployment", "metadata": {"name": "x"}}, []) == []
+    assert refusals.of_workload({"kind": "Deployment", "metadata": {"name": "x"}}, []) == []
 
 
 class Cluster:
