@@ -264,6 +264,7 @@ class Owner:
             kubectl_path=Path(settings.kubectl_bin) if settings.kubectl_bin else None,
             engine=engine,
         )
+        cluster.scratch = directory
         self._cluster = cluster
         self._tell(f"creating cluster {name} ({engine.name})")
         threading.Thread(target=import_ahead, name="kindcov-import", daemon=True).start()
@@ -271,11 +272,23 @@ class Owner:
         logs = settings.dir / "logs"
         cluster.create(config, timeout=settings.timeout, cancel=self._cancel, logs=logs)
         self._tell(f"cluster {name} {'created' if cluster.created else 'was there already'}")
+        self._name_orphans(cluster)
         if settings.coverage:
             inject(cluster.nodes)
             self._injected = True
             self._record(cluster)
         return cluster
+
+    def _name_orphans(self, cluster: KindCluster) -> None:
+        """Say what dead runs left; it is for `kindcov doctor` to remove it."""
+        from pytest_kindcov.cluster.orphans import find
+
+        self.outcome.notes += [
+            f"found a {orphan}; save its coverage: `kindcov harvest --cluster"
+            f" {orphan.owner.cluster}`, remove it: `kindcov doctor --remove`"
+            for orphan in find(cluster.engine, cluster.others).orphans
+            if orphan.nodes
+        ]
 
     def _record(self, cluster: KindCluster) -> None:
         from pytest_kindcov.harvest.probes import Probes
@@ -467,11 +480,15 @@ class Owner:
         if cluster.created and not self.settings.keep:
             cluster.delete()
             return
+        from pytest_kindcov.cluster import owners
+
         if self._injected:
             from pytest_kindcov.harvest.inject import remove
 
             remove(cluster.nodes)
         if self.settings.keep:
+            if cluster.created:
+                owners.keep(cluster.name)
             self.outcome.notes.append(
                 f"cluster {cluster.name} was kept; use it with"
                 f" `kind export kubeconfig --name {cluster.name}`, delete it with"

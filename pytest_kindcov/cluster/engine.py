@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,14 @@ OWN_NODE_IMAGE = "localhost/kindcov-node"
 
 
 @dataclass(frozen=True)
+class Container:
+    """A node container of a cluster."""
+
+    name: str
+    running: bool
+
+
+@dataclass(frozen=True)
 class Engine:
     """docker or podman, by command line: the one interface that both have."""
 
@@ -35,6 +43,9 @@ class Engine:
     """`docker` or `podman`."""
     reaches_nodes: bool = True
     """Whether node addresses are reachable from here: not in rootless engines and those in a VM."""
+
+    info: str = field(default="", compare=False, repr=False)
+    """What its `info` said when it was found; may be empty."""
 
     @cached_property
     def kind_env(self) -> dict[str, str]:
@@ -55,6 +66,26 @@ class Engine:
     def exec_args(self, node: str, command: Sequence[str]) -> list[str]:
         """The command line that runs `command` in a node, standard input connected."""
         return [self.name, "exec", "-i", node, *command]
+
+    def clusters(self) -> dict[str, list[Container]]:
+        """The containers of all Kind clusters, by cluster; also stopped ones."""
+        label = (
+            f'{{{{index .Labels "{CLUSTER_LABEL}"}}}}'
+            if self.name == "podman"
+            else f'{{{{.Label "{CLUSTER_LABEL}"}}}}'
+        )
+        args = ["ps", "-a", "--filter", f"label={CLUSTER_LABEL}"]
+        form = f"{label}\t{{{{.Names}}}}\t{{{{.State}}}}"
+        found: dict[str, list[Container]] = {}
+        for line in run([self.name, *args, "--format", form], timeout=_CALL).text.splitlines():
+            cluster, name, state = [*line.split("\t"), "", ""][:3]
+            running = state.lower().startswith(("running", "up "))  # podman 4 says `Up 3 minutes`
+            found.setdefault(cluster, []).append(Container(name, running))
+        return found
+
+    def remove_containers(self, names: Sequence[str]) -> None:
+        """Remove containers, running or not, with their anonymous volumes."""
+        run([self.name, "rm", "-f", "-v", *names], timeout=_CALL)
 
     def nodes(self, cluster: str) -> list[str]:
         """Names of the node containers of a cluster, control planes first; also stopped ones."""
@@ -168,7 +199,8 @@ def detect(wanted: str) -> Engine:
     reasons = []
     for name in candidates:
         try:
-            return Engine(name, _reaches_nodes(_info(name)))
+            info = _info(name)
+            return Engine(name, _reaches_nodes(info), info)
         except KindCovError as error:
             reasons.append(f"{name}: {error.what}")
     raise ToolNotFound(

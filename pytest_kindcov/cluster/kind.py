@@ -18,8 +18,8 @@ import pytest_kind
 import yaml
 
 from pytest_kindcov import _run
-from pytest_kindcov.cluster import failure
-from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Engine, detect
+from pytest_kindcov.cluster import failure, owners
+from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Container, Engine, detect
 from pytest_kindcov.cluster.node import IMPORT, Node
 from pytest_kindcov.errors import ClusterError, CommandError, ToolNotFound
 
@@ -69,6 +69,10 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         self.kubectl_path = kubectl_path or Path(shutil.which("kubectl") or self.path / "kubectl")
         self.created = False
         """Whether this object made the cluster."""
+        self.scratch = self.path
+        """The directory that goes with the cluster, should its run be killed."""
+        self.others: dict[str, list[Container]] = {}
+        """The clusters that were there before it was made or taken."""
         self._whole = False
 
     @cached_property
@@ -112,8 +116,10 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
 
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.name in self._kind("get", "clusters", timeout=_QUERY).text.split():
-            self._fetch_kubeconfig()
+        self.ensure_kind()
+        self.others = self.engine.clusters()
+        if self.name in self.others:
+            self._take(self.others[self.name], logs)
             return
         image = self.image or self._local_image()
         args = ["create", "cluster", "--name", self.name, "--retain"]
@@ -123,6 +129,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             config_file = _with_ports(config_file, self.path / "kind.yaml")
         args += ["--config", str(config_file)] if config_file else []
         self._own_kubeconfig()
+        owners.claim(self.name, self.engine, self.scratch)
         self.created = True  # from here on there may be something to delete
         try:
             self._kind(*args, timeout=timeout, cancel=cancel)
@@ -156,6 +163,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
                 cause=f"these containers are left: {', '.join(left)}",
                 remedy=f"{self.engine.name} rm -f -v {' '.join(left)}",
             )
+        owners.release(self.name)
 
     def load_docker_image(self, docker_image: str) -> None:
         """Load an image of the engine's store into all nodes, by a pipe."""
@@ -282,6 +290,24 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
     def _own_kubeconfig(self) -> None:
         self.kubeconfig_path.touch(mode=stat.S_IRUSR | stat.S_IWUSR, exist_ok=True)
         self.kubeconfig_path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+    def _take(self, containers: list[Container], logs: Path | None) -> None:
+        """Use a cluster that is there already."""
+        stopped = [each.name for each in containers if not each.running]
+        if stopped:
+            raise ClusterError(
+                f"cluster {self.name} ({self.engine.name}) is there, but it does not run",
+                cause=f"not running: {', '.join(stopped)}; its making was interrupted, or it was"
+                " stopped",
+                remedy=f"delete it: `kind delete cluster --name {self.name}`, or start it:"
+                f" `{self.engine.name} start {' '.join(stopped)}`",
+                slug="cluster-not-running",
+            )
+        try:
+            self._fetch_kubeconfig()
+        except CommandError as error:
+            what = f"cluster {self.name} ({self.engine.name}) is there, but it cannot be used"
+            raise failure.explain(what, error, self.engine, self.name, logs) from error
 
     def _fetch_kubeconfig(self) -> None:
         config = self._kind("get", "kubeconfig", "--name", self.name, timeout=_QUERY).stdout
