@@ -11,6 +11,7 @@ from pytest_kindcov.cluster.logs import Logs, collect
 from pytest_kindcov.errors import ClusterError, CommandError, KindCovError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pytest_kindcov.cluster.engine import Engine
@@ -20,7 +21,13 @@ _ALSO = 2
 
 
 def explain(
-    what: str, error: KindCovError, engine: Engine, cluster: str, directory: Path | None
+    what: str,
+    error: KindCovError,
+    engine: Engine,
+    cluster: str,
+    directory: Path | None,
+    *,
+    hints: Sequence[str] = (),
 ) -> ClusterError:
     """Find out why a cluster did not come up, while its nodes are still there.
 
@@ -30,6 +37,7 @@ def explain(
         engine: of the cluster.
         cluster: its name.
         directory: gets the logs, in a directory of the cluster's name; None: none are saved.
+        hints: lines about what was doubtful before.
 
     """
     output = error.output if isinstance(error, CommandError) else error.cause
@@ -59,7 +67,7 @@ def explain(
     hide = Secrets().hide
     return ClusterError(
         what,
-        cause=hide("\n".join(filter(None, [cause, note]))),
+        cause=hide("\n".join(filter(None, [cause, *hints, note]))),
         remedy=hide(remedy or "look at the lines above and at the logs"),
         slug=slug,
     )

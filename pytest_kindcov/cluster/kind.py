@@ -18,7 +18,7 @@ import pytest_kind
 import yaml
 
 from pytest_kindcov import _run
-from pytest_kindcov.cluster import failure, owners
+from pytest_kindcov.cluster import failure, owners, preflight
 from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Container, Engine, detect
 from pytest_kindcov.cluster.node import IMPORT, Node
 from pytest_kindcov.errors import ClusterError, CommandError, ToolNotFound
@@ -122,6 +122,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             self._take(self.others[self.name], logs)
             return
         image = self.image or self._local_image()
+        hints = self._preflight(image, config_file)
         args = ["create", "cluster", "--name", self.name, "--retain"]
         args += ["--kubeconfig", str(self.kubeconfig_path)]
         args += ["--image", image] if image else []
@@ -140,6 +141,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
                 self.engine,
                 self.name,
                 logs,
+                hints=hints,
             ) from error
         self._whole = True
 
@@ -290,6 +292,29 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
     def _own_kubeconfig(self) -> None:
         self.kubeconfig_path.touch(mode=stat.S_IRUSR | stat.S_IWUSR, exist_ok=True)
         self.kubeconfig_path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+    def _preflight(self, image: str | None, config: str | Path | None) -> list[str]:
+        """What may be in the way; what certainly is ends it here.
+
+        Raises:
+            ClusterError: a cluster cannot be made on this machine, and why.
+
+        """
+        path = Path(config) if config else None
+        checks = preflight.host(self.engine, preflight.kubernetes_of(image or ""), path)
+        for check in checks:
+            if check.level == preflight.FAIL:
+                raise ClusterError(
+                    f"no cluster can be made here ({self.engine.name}): {check.name}",
+                    cause=check.line,
+                    remedy=check.remedy,
+                    slug=check.slug,
+                )
+        return [
+            f"before it: {check.name}: {check.line}; {check.remedy} [{check.slug}]"
+            for check in checks
+            if check.level == preflight.WARN
+        ]
 
     def _take(self, containers: list[Container], logs: Path | None) -> None:
         """Use a cluster that is there already."""
