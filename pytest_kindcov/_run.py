@@ -118,6 +118,46 @@ def run(
     return Output(stdout, stderr)
 
 
+def head(args: Sequence[str | Path], limit: int, *, timeout: float) -> bytes:
+    """The first bytes of what a command prints; it is ended when there are more.
+
+    Raises:
+        CommandError: exit code other than 0, or over the deadline.
+
+    """
+    process = subprocess.Popen(
+        [str(arg) for arg in args],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        _end_group(process)
+
+    timer = threading.Timer(timeout, expire)
+    try:
+        timer.start()
+        assert process.stdout is not None
+        data = process.stdout.read(limit)
+        whole = len(data) < limit
+        if whole:
+            _, stderr = process.communicate()
+    finally:
+        timer.cancel()
+        kill(process)
+    if expired.is_set():
+        raise CommandError(f"{shown(args)} did not end within {timeout:.0f} s")
+    if whole and process.returncode != 0:
+        raise CommandError(
+            f"{shown(args)} failed with exit code {process.returncode}", cause=last_lines(stderr)
+        )
+    return data
+
+
 def _as_file(data: bytes) -> IO[bytes]:
     """Input as a nameless file: a second `communicate` forgets to go on writing a pipe."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)

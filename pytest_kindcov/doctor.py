@@ -1,4 +1,4 @@
-"""`kindcov doctor`: can a cluster be made on this machine, and what have dead runs left on it?"""
+"""`kindcov doctor`: whether a cluster can be made here, and what dead runs have left."""
 
 from __future__ import annotations
 
@@ -48,11 +48,12 @@ class Doctor:
     kind_config: Path | None = None
     directory: Path = Path(".kindcov")
 
-    def examine(self, say: Callable[[Check], None]) -> tuple[list[Check], list[Engine]]:
+    def examine(self, say: Callable[[str], None]) -> tuple[bool, list[Engine]]:
         """Look at everything, and say each thing as it is found.
 
         Returns:
-            The checks, and the engines that answer, the one that a run would take first.
+            Whether a cluster can be made, as far as can be seen; and the engines that answer, the
+            one that a run would take first.
 
         """
         checks: list[Check] = []
@@ -60,18 +61,22 @@ class Doctor:
         def note(*found: Check) -> None:
             for check in found:
                 checks.append(check)
-                say(check)
+                say("\n".join(lines(check)))
 
         engines = self._engines(note)
         note(self._kind(), _go(), _proxy(), self._writable())
         if engines:
             engine = engines[0]
             image, kubernetes = self._image(engine, note)
-            note(*preflight.host(engine, kubernetes or preflight.kubernetes_of(image), self.kind_config))
+            note(
+                *preflight.host(
+                    engine, kubernetes or preflight.kubernetes_of(image), self.kind_config
+                )
+            )
             note(*_networks(engine))
         for engine in engines:
             note(*left(engine))
-        return checks, engines
+        return preflight.worst(checks) != FAIL, engines
 
     def _engines(self, note: Callable[[Check], None]) -> list[Engine]:
         """The engines that answer; others are of interest only if none does."""
@@ -107,7 +112,9 @@ class Doctor:
         return Check("kind", OK, text)
 
     def _writable(self) -> Check:
-        existing = next(each for each in [self.directory, *self.directory.absolute().parents] if each.exists())
+        existing = next(
+            each for each in [self.directory, *self.directory.absolute().parents] if each.exists()
+        )
         if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
             return Check("directory", OK, f"{self.directory} can be written")
         remedy = "mend its permissions, or name another: --dir"
@@ -146,8 +153,12 @@ class Doctor:
             note(Check("node image", FAIL, line, remedy, "node-image-unusable"))
             return image, None
         systemd = re.search(r"^systemd (\d+)", text, re.MULTILINE)
-        note(Check("node image", OK, f"{image}, Kubernetes {kubernetes[0]}, {engine.architecture()}"))
-        if systemd and int(systemd[1]) >= _SYSTEMD_WITHOUT_V1 and "cgroupVersion: v1" in engine.info:
+        note(Check("node image", OK, f"{image}, Kubernetes {kubernetes[0]}, {engine.arch}"))
+        if (
+            systemd
+            and int(systemd[1]) >= _SYSTEMD_WITHOUT_V1
+            and preflight.cgroup(engine.info) == "1"
+        ):
             line = f"the host has v1, which the node image's systemd {systemd[1]} refuses"
             remedy = "a node image of Kubernetes 1.34, or boot the host with cgroup v2"
             note(Check("cgroup", FAIL, line, remedy, "systemd-refuses-cgroup-v1"))
@@ -170,8 +181,10 @@ def left(engine: Engine) -> list[Check]:
         line = f"cluster {name} ({engine.name}): its run is not known on this machine"
         remedy = f"if nobody uses it: `kind delete cluster --name {name}`"
         checks.append(Check("orphans", WARN, line, remedy, "cluster-unknown"))
-    for owner in found.kept:
-        checks.append(Check("kept", OK, f"cluster {owner.cluster} ({engine.name}), from {owner.project}"))
+    checks += [
+        Check("kept", OK, f"cluster {owner.cluster} ({engine.name}), from {owner.project}")
+        for owner in found.kept
+    ]
     return checks or [Check("orphans", OK, f"{engine.name}: none")]
 
 
@@ -208,7 +221,9 @@ def _go() -> Check:
 
 
 def _proxy() -> Check:
-    proxies = {key: value for key, value in urllib.request.getproxies().items() if key in ("http", "https")}
+    proxies = {
+        key: value for key, value in urllib.request.getproxies().items() if key in ("http", "https")
+    }
     if not proxies:
         return Check("proxy", OK, "none")
     if urllib.request.proxy_bypass("127.0.0.1"):

@@ -267,26 +267,35 @@ class Owner:
         cluster.scratch = directory
         self._cluster = cluster
         self._tell(f"creating cluster {name} ({engine.name})")
+        self._tasks.append(self._pool.submit(self._name_orphans, engine))
         threading.Thread(target=import_ahead, name="kindcov-import", daemon=True).start()
         config = settings.rootdir / settings.kind_config if settings.kind_config else None
-        logs = settings.dir / "logs"
-        cluster.create(config, timeout=settings.timeout, cancel=self._cancel, logs=logs)
+        cluster.create(
+            config,
+            timeout=settings.timeout,
+            cancel=self._cancel,
+            new=not settings.cluster_name,
+            logs=settings.dir / "logs",
+        )
         self._tell(f"cluster {name} {'created' if cluster.created else 'was there already'}")
-        self._name_orphans(cluster)
         if settings.coverage:
             inject(cluster.nodes)
             self._injected = True
             self._record(cluster)
         return cluster
 
-    def _name_orphans(self, cluster: KindCluster) -> None:
+    def _name_orphans(self, engine: Engine) -> None:
         """Say what dead runs left; it is for `kindcov doctor` to remove it."""
         from pytest_kindcov.cluster.orphans import find
 
+        try:
+            found = find(engine, engine.clusters())
+        except KindCovError:
+            return  # the cluster's own error says it
         self.outcome.notes += [
             f"found a {orphan}; save its coverage: `kindcov harvest --cluster"
             f" {orphan.owner.cluster}`, remove it: `kindcov doctor --remove`"
-            for orphan in find(cluster.engine, cluster.others).orphans
+            for orphan in found.orphans
             if orphan.nodes
         ]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindcov._run import run
+from pytest_kindcov._run import head, run
 from pytest_kindcov.errors import CommandError, KindCovError, ToolNotFound
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class Engine:
     """`docker` or `podman`."""
     reaches_nodes: bool = True
     """Whether node addresses are reachable from here: not in rootless engines and those in a VM."""
-
+    arch: str = ""
+    """Go's name of the architecture that its containers run on; empty when it was not asked."""
     info: str = field(default="", compare=False, repr=False)
     """What its `info` said when it was found; may be empty."""
 
@@ -118,12 +119,6 @@ class Engine:
         networks = inspected.network_settings.networks or {}
         return next((net.ip_address for net in networks.values() if net.ip_address), "")
 
-    def architecture(self) -> str:
-        """Go's name of the architecture that the engine's containers run on."""
-        field = "{{.Host.Arch}}" if self.name == "podman" else "{{.Architecture}}"
-        machine = run([self.name, "info", "--format", field], timeout=_PROBE).text.strip()
-        return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(machine, machine)
-
     def published(self, node: str, port: int) -> int:
         """The port of 127.0.0.1 on which a node's port was published; 0 when it was not."""
         try:
@@ -145,6 +140,26 @@ class Engine:
         return bool(
             self._query(lambda: self.client.image.exists(reference), f"cannot look for {reference}")
         )
+
+    def is_running(self, node: str) -> bool:
+        """Whether a node's container runs."""
+        args = [self.name, "inspect", "--format", "{{.State.Running}}", node]
+        return run(args, timeout=_CALL).text.strip() == "true"
+
+    def copy_out(self, node: str, path: str, limit: int, timeout: float) -> bytes:
+        """A directory of a node, which may be stopped, as a tar archive.
+
+        Args:
+            node: its container.
+            path: of the directory, there.
+            limit: bytes; what is beyond them is cut off.
+            timeout: seconds.
+
+        Raises:
+            CommandError: the engine cannot copy it, as when there is no such directory.
+
+        """
+        return head([self.name, "cp", f"{node}:{path}", "-"], limit, timeout=timeout)
 
     def save_args(self, reference: str) -> list[str]:
         """The command line that writes an image to standard output as a docker archive."""
@@ -200,13 +215,14 @@ def detect(wanted: str) -> Engine:
     for name in candidates:
         try:
             info = _info(name)
-            return Engine(name, _reaches_nodes(info), info)
+            return Engine(name, _reaches_nodes(info), _architecture(info), info)
         except KindCovError as error:
             reasons.append(f"{name}: {error.what}")
     raise ToolNotFound(
         f"no container engine answers ({' and '.join(candidates)} tried)",
         cause="\n".join(reasons),
         remedy="start docker, or install podman",
+        slug="no-engine",
     )
 
 
@@ -221,15 +237,21 @@ def _info(name: str) -> str:
         raise ToolNotFound("not installed")
     try:
         answer = run([name, "info"], timeout=_PROBE).text
-        version = run([name, "--version"], timeout=_PROBE).text
     except CommandError as error:
         raise ToolNotFound(error.cause.splitlines()[-1] if error.cause else error.what) from error
-    if name == "docker" and "podman" in version.lower():
+    if name == "docker" and "buildahVersion" in answer:
         raise ToolNotFound("is podman under another name")
     # The docker client prints its own half and exits with 0 on some versions without a daemon.
     if name == "docker" and "Server Version" not in answer:
         raise ToolNotFound("the daemon does not answer")
     return answer
+
+
+def _architecture(info: str) -> str:
+    """Go's name of the machine that `info` names: `arch: amd64` or `Architecture: x86_64`."""
+    found = re.search(r"^\s*(?:arch|Architecture): (\S+)$", info, re.MULTILINE)
+    machine = found[1] if found else ""
+    return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(machine, machine)
 
 
 def _reaches_nodes(info: str) -> bool:

@@ -25,7 +25,7 @@ from pytest_kindcov.errors import ClusterError, CommandError, ToolNotFound
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 FORWARDED = range(30950, 30966)
 """Node ports published on the host where node addresses cannot be reached: one for each service."""
@@ -71,8 +71,6 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         """Whether this object made the cluster."""
         self.scratch = self.path
         """The directory that goes with the cluster, should its run be killed."""
-        self.others: dict[str, list[Container]] = {}
-        """The clusters that were there before it was made or taken."""
         self._whole = False
 
     @cached_property
@@ -98,6 +96,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         *,
         timeout: float = 600.0,
         cancel: threading.Event | None = None,
+        new: bool = False,
         logs: Path | None = None,
     ) -> None:
         """Create the cluster, or take an existing one of that name.
@@ -108,6 +107,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             config_file: kind's config.
             timeout: seconds.
             cancel: when set, the creation is given up.
+            new: the name is like no other: one of that name is not looked for.
             logs: directory in which a failed cluster's logs are saved, under its name.
 
         Raises:
@@ -117,12 +117,12 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         """
         self.path.mkdir(parents=True, exist_ok=True)
         self.ensure_kind()
-        self.others = self.engine.clusters()
-        if self.name in self.others:
-            self._take(self.others[self.name], logs)
+        present = None if new else self.engine.clusters().get(self.name)
+        if present:
+            self.take(present, logs)
             return
         image = self.image or self._local_image()
-        hints = self._preflight(image, config_file)
+        hints = preflight.gate(self.engine, image or "", config_file)
         args = ["create", "cluster", "--name", self.name, "--retain"]
         args += ["--kubeconfig", str(self.kubeconfig_path)]
         args += ["--image", image] if image else []
@@ -144,6 +144,33 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
                 hints=hints,
             ) from error
         self._whole = True
+
+    def take(self, containers: Sequence[Container], logs: Path | None = None) -> None:
+        """Use a cluster that is there already.
+
+        Args:
+            containers: its nodes.
+            logs: directory for its logs, should it be of no use.
+
+        Raises:
+            ClusterError: it does not run, or kind does not know its kubeconfig.
+
+        """
+        stopped = [each.name for each in containers if not each.running]
+        if stopped:
+            raise ClusterError(
+                f"cluster {self.name} ({self.engine.name}) is there, but it does not run",
+                cause=f"not running: {', '.join(stopped)}; its making was interrupted, or it was"
+                " stopped",
+                remedy=f"delete it: `kind delete cluster --name {self.name}`, or start it:"
+                f" `{self.engine.name} start {' '.join(stopped)}`",
+                slug="cluster-not-running",
+            )
+        try:
+            self._fetch_kubeconfig()
+        except CommandError as error:
+            what = f"cluster {self.name} ({self.engine.name}) is there, but it cannot be used"
+            raise failure.explain(what, error, self.engine, self.name, logs) from error
 
     def delete(self) -> None:
         """Delete the cluster with its containers and volumes; fine if it is gone already."""
@@ -292,47 +319,6 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
     def _own_kubeconfig(self) -> None:
         self.kubeconfig_path.touch(mode=stat.S_IRUSR | stat.S_IWUSR, exist_ok=True)
         self.kubeconfig_path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-
-    def _preflight(self, image: str | None, config: str | Path | None) -> list[str]:
-        """What may be in the way; what certainly is ends it here.
-
-        Raises:
-            ClusterError: a cluster cannot be made on this machine, and why.
-
-        """
-        path = Path(config) if config else None
-        checks = preflight.host(self.engine, preflight.kubernetes_of(image or ""), path)
-        for check in checks:
-            if check.level == preflight.FAIL:
-                raise ClusterError(
-                    f"no cluster can be made here ({self.engine.name}): {check.name}",
-                    cause=check.line,
-                    remedy=check.remedy,
-                    slug=check.slug,
-                )
-        return [
-            f"before it: {check.name}: {check.line}; {check.remedy} [{check.slug}]"
-            for check in checks
-            if check.level == preflight.WARN
-        ]
-
-    def _take(self, containers: list[Container], logs: Path | None) -> None:
-        """Use a cluster that is there already."""
-        stopped = [each.name for each in containers if not each.running]
-        if stopped:
-            raise ClusterError(
-                f"cluster {self.name} ({self.engine.name}) is there, but it does not run",
-                cause=f"not running: {', '.join(stopped)}; its making was interrupted, or it was"
-                " stopped",
-                remedy=f"delete it: `kind delete cluster --name {self.name}`, or start it:"
-                f" `{self.engine.name} start {' '.join(stopped)}`",
-                slug="cluster-not-running",
-            )
-        try:
-            self._fetch_kubeconfig()
-        except CommandError as error:
-            what = f"cluster {self.name} ({self.engine.name}) is there, but it cannot be used"
-            raise failure.explain(what, error, self.engine, self.name, logs) from error
 
     def _fetch_kubeconfig(self) -> None:
         config = self._kind("get", "kubeconfig", "--name", self.name, timeout=_QUERY).stdout

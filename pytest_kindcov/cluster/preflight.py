@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pytest_kindcov.errors import ClusterError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,6 +55,32 @@ class Check:
     line: str
     remedy: str = ""
     slug: str = ""
+
+
+def gate(engine: Engine, image: str, config: str | Path | None) -> list[str]:
+    """Before each creation: what certainly is in the way ends it here.
+
+    Returns:
+        Lines about what may be in the way, for the error if the creation fails.
+
+    Raises:
+        ClusterError: a cluster cannot be made on this machine, and why.
+
+    """
+    checks = host(engine, kubernetes_of(image), Path(config) if config else None)
+    for check in checks:
+        if check.level == FAIL:
+            raise ClusterError(
+                f"no cluster can be made here ({engine.name}): {check.name}",
+                cause=check.line,
+                remedy=check.remedy,
+                slug=check.slug,
+            )
+    return [
+        f"before it: {check.name}: {check.line}; {check.remedy} [{check.slug}]"
+        for check in checks
+        if check.level == WARN
+    ]
 
 
 def host(engine: Engine, kubernetes: tuple[int, int] | None, config: Path | None) -> list[Check]:
@@ -99,8 +127,13 @@ def ports(config: Path) -> Check:
     return Check("ports", OK, f"{len(wanted)} published, all free")
 
 
+def cgroup(info: str) -> str:
+    """The host's cgroup version by an engine's `info`: `1` or `2`, empty if it does not say it."""
+    return _field(info, "cgroupVersion|Cgroup Version").lstrip("v")
+
+
 def _cgroup(info: str, kubernetes: tuple[int, int] | None, config: str) -> Check:
-    version = _field(info, "cgroupVersion|Cgroup Version").lstrip("v")
+    version = cgroup(info)
     rootless = "rootless: true" in info or "\n  rootless\n" in info
     if version != "1":
         return Check("cgroup", OK, f"v{version}" if version else "version not known")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_kindcov.errors import HarvestError, KindCovError
 from pytest_kindcov.harvest import files, raw, verdict
-from pytest_kindcov.harvest.stop import stop
-from pytest_kindcov.report import contexts
+from pytest_kindcov.harvest.stop import Ends, stop
+from pytest_kindcov.report import contexts, datafile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,34 +35,36 @@ class Harvest:
 
 
 def harvest(
-    api: Api,
+    api: Api | None,
     nodes: list[Node],
     services: Sequence[Deployed],
     directory: Path,
     *,
     root: Path,
-    live: tuple[Recorder, Probes] | None = None,
+    live: tuple[Recorder, Probes | None] | None = None,
     allow: Sequence[str] = (),
 ) -> Harvest:
     """Harvest all containers of all nodes, those of other people's workloads included.
 
     Args:
-        api: the cluster.
+        api: the cluster; None where it does not answer: then nothing is stopped.
         nodes: all its nodes.
         services: those that must give coverage.
         directory: gets `covdata/`, `coverage.out` and `.coverage`, of this run alone.
         root: of the repository.
-        live: what was read of the running services, and of their probes.
+        live: what was read of the running services, and of their probes; without these nothing is
+            known of who ran what.
         allow: verdicts by which data may be lost, `KIND` or `KIND:GLOB`.
 
     """
     result = Harvest()
     recorder, probes = live or (None, None)
-    if recorder is not None and probes is not None:
-        probes.learn(api.list("v1", "Pod"), recorder)
+    if recorder is not None:
+        if probes is not None and api is not None:
+            probes.learn(api.list("v1", "Pod"), recorder)
         recorder.stopping()
     before = files.collect(nodes).containers
-    ends = stop(api, before, {service.image for service in services})
+    ends = stop(api, before, {service.image for service in services}) if api else Ends()
     # What started after the stop began (a controller's replacement pod) served no test.
     known = {container.id for container in before}
     after = files.collect(nodes)
@@ -72,7 +74,7 @@ def harvest(
     if recorder is not None:
         recorder.close()
         seen = recorder.seen()
-    verdicts = verdict.judge(containers, ends, seen)
+    verdicts = verdict.judge(containers, ends, seen) if api else []
     if recorder is not None:
         recorder.complete(containers)
         result.problems += recorder.problems
@@ -108,6 +110,8 @@ def harvest(
     if recorder is not None and probes is not None:
         metas, ran = recorder.contexts(probes.periods, probes.known)
         contexts.write(directory, root, metas, ran.items())
+    else:
+        (directory / datafile.NAME).unlink(missing_ok=True)  # of an earlier run
     count = sum(len(container.files) for container in with_data)
     result.extent = ", ".join(
         _counted(number, word)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Seconds that the kubelet needs beyond a pod's own grace period, generously.
 _BEYOND_GRACE = 20.0
 _GRACE = 30.0  # Kubernetes' default terminationGracePeriodSeconds
+# Of a Go panic: what it says, and the function that panicked.
+_LAST_LINES = 12
 _FAILURES = ("coverage meta-data emit failed", "coverage counter data emit failed", "GOCOVERDIR")
 
 
@@ -27,6 +29,8 @@ class Ends:
     """Such as `exit code 137 (OOMKilled)`."""
     said: dict[str, str] = field(default_factory=dict)
     """What the program said of its coverage on standard error."""
+    last: dict[str, str] = field(default_factory=dict)
+    """The last lines of its log, of each that ended by itself and left no counters."""
     grace: dict[str, float] = field(default_factory=dict)
     """Seconds that those which were stopped had to end."""
 
@@ -52,6 +56,7 @@ def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
     doomed: dict[str, Object] = {}
     for pod in api.list("v1", "Pod"):
         _note(pod, ends)
+        _keep_last_lines(api, pod, known, ends)
         for status in container_statuses(pod):
             container = known.get(_identity(status))
             if container is None or "running" not in (status.get("state") or {}):
@@ -107,6 +112,25 @@ def _note(pod: Object, ends: Ends) -> None:
                 ends.reasons[identity] = (
                     f"exit code {ended.get('exitCode')} ({ended.get('reason')})"
                 )
+
+
+def _keep_last_lines(api: Api, pod: Object, known: dict[str, Container], ends: Ends) -> None:
+    """Keep why containers ended that had coverage to write and did not: their logs say it."""
+    for status in container_statuses(pod):
+        for field_name in ("state", "lastState"):
+            ended = (status.get(field_name) or {}).get("terminated") or {}
+            container = known.get(_identity(ended))
+            if container is None or not container.has_meta or container.has_counters:
+                continue
+            metadata = pod["metadata"]
+            previous = field_name == "lastState"
+            ends.last[container.id] = api.logs(
+                metadata["namespace"],
+                metadata["name"],
+                status["name"],
+                previous=previous,
+                lines=_LAST_LINES,
+            ).strip()
 
 
 def _coverage_lines(api: Api, pod: Object, container: str) -> str:

@@ -70,6 +70,8 @@ class Verdict:
     ended: str
     """How it ended, such as `exit code 137 (OOMKilled)`; empty when nobody saw it."""
     seen: Seen | None
+    last: str = ""
+    """The last lines of its log, if they are there."""
 
     @property
     def loses(self) -> bool:
@@ -92,6 +94,8 @@ class Verdict:
             cause = "it was not read while it ran: all that it ran is missing"
         else:
             cause = f"it was last read at {_clock(self.seen.last)}; what it ran later is missing"
+        if self.last:
+            cause += f"\nits log ends with:\n{self.last}"
         allow = f"allow it: kindcov_allow = {self.kind}:{self.container.namespace}/*"
         return HarvestError(
             str(self),
@@ -134,7 +138,7 @@ def judge(containers: Sequence[Container], ends: Ends, seen: Mapping[str, Seen])
             kind = Kind.OVERRAN
         else:
             kind = Kind.NO_HANDLER
-        found.append(Verdict(kind, container, ended, read))
+        found.append(Verdict(kind, container, ended, read, ends.last.get(container.id, "")))
     return found
 
 

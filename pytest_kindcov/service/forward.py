@@ -103,23 +103,31 @@ def connect(
     nodes: list[Node],
     manifests: Manifests,
     spec: ServiceSpec,
-    node_port: int,
+    address: tuple[str, int],
     *,
     cancel: threading.Event | None = None,
 ) -> GoService:
     """Wait until the service's port answers, and return the handle.
+
+    Args:
+        api: the cluster.
+        nodes: all its nodes.
+        manifests: the service's.
+        spec: the service.
+        address: of the first node, and the node port; 0 for none.
+        cancel: when set, waiting is given up.
 
     Raises:
         DeployError: nobody listens on the port; names the ports on which somebody does.
 
     """
     namespace = _namespace(manifests, spec)
-    if not node_port:
+    host, port = address
+    if not port:
         return GoService(spec.title, namespace, "", 0, worker=spec.worker)
     node = nodes[0]
-    host, port = node.engine.address(node.name), node_port
     if not node.engine.reaches_nodes:
-        host, port = "127.0.0.1", node.engine.published(node.name, node_port)
+        host, port = "127.0.0.1", node.engine.published(node.name, port)
     _, selector, target = port_target(manifests, spec) or ("", {}, spec.port)
     wanted = _number(manifests, target)
     problem = ""

@@ -90,10 +90,13 @@ class Provider:
         self.deploying(deployed)
         workloads = deploy.apply(api, loaded.objects, spec, cancel=self.cancel)
         port = forward.expose(api, loaded, spec, cluster.forwarded)
+        host = cluster.engine.address(cluster.nodes[0].name)  # asked while the pods come up
         rollout.wait_ready(
             api, workloads, service=spec.title, timeout=spec.timeout, cancel=self.cancel
         )
-        service = forward.connect(api, cluster.nodes, loaded, spec, port, cancel=self.cancel)
+        service = forward.connect(
+            api, cluster.nodes, loaded, spec, (host, port), cancel=self.cancel
+        )
         self.tell(f"{spec.label}: deployed in {time.monotonic() - begin:.1f} s")
         return service, deployed
 
@@ -177,7 +180,7 @@ class Provider:
         return lambda: self._load_present(reference)
 
     def _archive(self, spec: ServiceSpec, loaded: Manifests) -> Path:
-        arch = self.engine().architecture()
+        arch = self.engine().arch
         program = self.scratch / f"{spec.key}.program"
         archive = self.scratch / f"{spec.key}.tar"
         build.build(

@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import tarfile
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_kindcov.harvest import files, raw, verdict
 from pytest_kindcov.harvest.run import summarise
-from pytest_kindcov.harvest.stop import Ends
+from pytest_kindcov.harvest.stop import Ends, stop
 from pytest_kindcov.report.model import Summary, Tally, percent
 from pytest_kindcov.report.terminal import table
 from pytest_kindcov.service.deploy import Deployed
@@ -214,6 +215,32 @@ def test_verdicts(ended: str, seen: verdict.Seen | None, kind: str) -> None:
     assert found.allowed([kind])
     assert found.allowed([f"{kind}:shop/*/web"])
     assert not found.allowed([f"{kind}:other/*", "killed-not"])
+
+
+def test_last_lines_of_what_ended_by_itself_are_shown() -> None:
+    ended = {"terminated": {"containerID": f"containerd://{ID}", "exitCode": 2, "reason": "Error"}}
+    pod = {
+        "metadata": {"name": "web-1", "namespace": "shop", "uid": "u"},
+        "spec": {},
+        "status": {
+            "containerStatuses": [
+                {"name": "web", "containerID": "containerd://new", "lastState": ended, "state": {}}
+            ]
+        },
+    }
+    asked = []
+
+    def logs(*where: str, previous: bool, lines: int) -> str:
+        asked.append((*where, previous))
+        return "panic: asked to\n\ngoroutine 1 [running]:\n"
+
+    api: Any = SimpleNamespace(list=lambda *_: [pod], logs=logs)
+    container = files.Container(ID, "n", "shop", "web-1", "web", "img:1", {META: b""})
+    ends = stop(api, [container], set())
+    assert asked == [("shop", "web-1", "web", True)]
+    (found,) = verdict.judge([container], ends, {ID: verdict.Seen(1000.0, None)})
+    assert "its log ends with:" in str(found.error())
+    assert "    panic: asked to" in str(found.error())
 
 
 def test_containers_with_exit_files_need_no_verdict() -> None:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "pytest_kindcov"
 ROOMS = [
     ("plugin", "_xdist", "_contexts", "__main__"),
     ("cli",),
-    ("session", "fixtures"),
+    ("session", "fixtures", "doctor"),
     ("handle",),
     ("state",),
     ("options",),

@@ -351,8 +351,8 @@ class Cluster:
         monkeypatch.setattr(build, "build", self._build)
         monkeypatch.setattr(image, "write_archive", lambda archive, **_: archive.touch())
         monkeypatch.setattr(forward, "connect", self._connect)
-        engine = SimpleNamespace(architecture=lambda: "amd64")
-        made: Any = SimpleNamespace(nodes=self.nodes, forwarded=range(0))
+        engine = SimpleNamespace(arch="amd64", address=lambda _: "10.0.0.1")
+        made: Any = SimpleNamespace(nodes=self.nodes, forwarded=range(0), engine=engine)
         early: Any = self.nodes[:1]
         self.provider = Provider(
             rootdir=tmp_path,
@@ -376,9 +376,15 @@ class Cluster:
         output.touch()
 
     def _connect(
-        self, api: Any, nodes: list[Node], manifests: Any, its: ServiceSpec, port: int, **_: Any
+        self,
+        api: Any,
+        nodes: list[Node],
+        manifests: Any,
+        its: ServiceSpec,
+        at: tuple[str, int],
+        **_: Any,
     ) -> GoService:
-        return GoService(its.title, its.namespace or "default", "node", port, worker=its.worker)
+        return GoService(its.title, its.namespace or "default", "node", at[1], worker=its.worker)
 
     def apply(self, obj: dict[str, Any], namespace: str | None = None) -> dict[str, Any]:
         self.applied.append(copy.deepcopy(obj))
