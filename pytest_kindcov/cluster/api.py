@@ -31,10 +31,16 @@ class Api:
 
     def __init__(self, kubeconfig: Path, cache: Path) -> None:
         # 0.9 s to import, measured; this is why the module is imported where it is used.
-        from kubernetes import config
+        from kubernetes import client, config
         from kubernetes.dynamic import DynamicClient
 
-        self._http = config.new_client_from_config(str(kubeconfig))
+        # As new_client_from_config does, but the client's key is not written into /tmp, where it
+        # would stay when the run is killed.
+        settings = type.__call__(client.Configuration)
+        config.load_kube_config(
+            str(kubeconfig), client_configuration=settings, temp_file_path=str(cache.parent)
+        )
+        self._http = client.ApiClient(configuration=settings)
         self._client = DynamicClient(self._http, cache_file=str(cache))
 
     def apply(self, obj: Object, namespace: str | None = None) -> Object:

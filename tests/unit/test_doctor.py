@@ -150,7 +150,7 @@ def test_settings_come_from_flags_and_environment(
     monkeypatch.setenv("KINDCOV_KIND_BIN", "/nowhere/kind")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:hunter22@proxy:1")
     monkeypatch.setattr(Engine, "has_image", lambda self, reference: False)
-    (bin.parent / "kind.yaml").write_text("nodes: 7")
+    (programs.parent / "kind.yaml").write_text("nodes: 7")
     code, output = run("doctor", "--kind-config", "kind.yaml", "--dir", "/proc/x")
     assert code == 1
     assert "/nowhere/kind was not found" in output
