@@ -51,6 +51,10 @@ class ToolNotFound(KindCovError):
     """A program that is needed (kind, go, docker or podman) is missing or does not answer."""
 
 
+class Unfit(KindCovError):
+    """A cluster cannot be made on this machine, whatever the tests are."""
+
+
 class CommandError(KindCovError):
     """An external command failed or ran over its deadline.
 

@@ -82,6 +82,12 @@ def _settle(text: str) -> float:
     return value
 
 
+def _missing(text: str) -> str:
+    if text not in ("fail", "skip"):
+        raise ValueError("is none of fail, skip")
+    return text
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
 
@@ -140,6 +146,13 @@ OPTIONS = (
         "KIND[:GLOB] ...",
     ),
     Option(
+        "missing",
+        "fail",
+        "What becomes of tests where an engine, kind or Go is missing: fail, or skip",
+        _missing,
+        "WHAT",
+    ),
+    Option(
         "timeout",
         "600",
         "Seconds for everything before the first test: cluster, build, deploy",
@@ -164,6 +177,7 @@ class Settings:
     poll: float
     settle: float
     allow: tuple[str, ...]
+    missing: str
     timeout: float
     rootdir: Path
     cluster_name: str = ""

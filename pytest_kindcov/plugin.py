@@ -104,7 +104,7 @@ def pytest_terminal_summary(
     if owner is None or not owner.outcome.used:
         return
     outcome = owner.close()
-    if not (outcome.summary or outcome.errors or outcome.problems or outcome.notes):
+    if not any((outcome.summary, outcome.errors, outcome.problems, outcome.notes, outcome.skipped)):
         return
     write = terminalreporter
     write.section("kind coverage")
@@ -119,6 +119,10 @@ def pytest_terminal_summary(
         write.write_line(f"WARNING {problem}", yellow=True)
     for note in outcome.notes:
         write.write_line(note)
+    for reason in outcome.skipped:
+        write.write_line(f"SKIPPED {reason}", yellow=True)
+    if outcome.skipped and config.stash[SETTINGS].coverage:
+        write.write_line("no coverage was measured", yellow=True)
     for error in outcome.errors:
         write.write_line(f"ERROR {error}", red=True)
 

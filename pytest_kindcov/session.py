@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._signals import TermBridge, shield
 from pytest_kindcov._wait import wait_until
-from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError
+from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError, ToolNotFound, Unfit
 from pytest_kindcov.harvest.running import Running
 from pytest_kindcov.service.spec import GoService, ServiceSpec
 from pytest_kindcov.state import State, attached
@@ -52,6 +52,8 @@ class Outcome:
     errors: list[KindCovError] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     summary: Summary | None = None
+    skipped: list[str] = field(default_factory=list)
+    """Why tests were skipped that needed the cluster; nothing is said of coverage then."""
     notes: list[str] = field(default_factory=list)
     """Lines for the end of the block: what was written, what was kept."""
     used: bool = False
@@ -178,6 +180,8 @@ class Owner:
                             watcher.close()
                     self._step(lambda: self._save_logs(cluster))
                     self._step(lambda: self._leave(cluster))
+                if self.outcome.skipped and self.settings.coverage:
+                    self._step(self._forget_earlier)
             finally:
                 self._pool.shutdown(wait=True, cancel_futures=True)
                 self._bridge.remove()
@@ -385,9 +389,14 @@ class Owner:
             self.state.publish(name, service.to_dict())
 
     def _failed(self, name: str, what: str, error: KindCovError) -> None:
-        if not isinstance(error, Cancelled) and str(error) not in map(str, self.outcome.errors):
+        value: dict[str, Any] = {"error": f"{what} could not be provided: {error.headline}"}
+        if self.settings.missing == "skip" and isinstance(error, ToolNotFound | Unfit):
+            value["missing"] = True
+            if str(error) not in self.outcome.skipped:
+                self.outcome.skipped.append(str(error))
+        elif not isinstance(error, Cancelled) and str(error) not in map(str, self.outcome.errors):
             self.outcome.errors.append(error)
-        self.state.publish(name, {"error": f"{what} could not be provided: {error.headline}"})
+        self.state.publish(name, value)
 
     def _deploy(self, spec: ServiceSpec) -> GoService:
         with (
@@ -447,8 +456,8 @@ class Owner:
 
     def _harvest(self, cluster: KindCluster) -> None:
         """Stop the services, copy their files off all nodes, merge and summarise."""
-        if not self._injected or (self._wanted and not self._deployed):
-            return  # nothing ran; the errors say why
+        if not self._injected or (self._wanted and not self._deployed) or self.outcome.skipped:
+            return  # nothing ran, or not all of it; the summary says why
         from pytest_kindcov.harvest.run import harvest
 
         self._tell("harvesting coverage")
@@ -472,6 +481,12 @@ class Owner:
             )
             shown = _relative(directory, self.settings.rootdir)
             self.outcome.notes.append(f"wrote {shown}/coverage.out and {shown}/covdata/")
+
+    def _forget_earlier(self) -> None:
+        """Remove an earlier run's figures: this run fails nowhere, and has none."""
+        from pytest_kindcov.harvest.run import forget
+
+        forget(self.settings.dir)
 
     def _save_logs(self, cluster: KindCluster) -> None:
         """Save the logs of a run that failed, once; a failed creation has saved its own."""

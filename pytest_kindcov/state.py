@@ -91,12 +91,16 @@ class State:
             published, what=what, timeout=timeout, interval=_POLL, error=ClusterError
         )
         if "error" in value:
-            raise NotProvided(value["error"])
+            raise (Missing if value.get("missing") else NotProvided)(value["error"])
         return value
 
 
 class NotProvided(KindCovError):
     """The owner could not provide it; the whole error stands in the summary."""
+
+
+class Missing(NotProvided):
+    """What it needs is not on this machine, and the tests that need it are to be skipped."""
 
 
 class View:

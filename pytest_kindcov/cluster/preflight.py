@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pytest_kindcov.errors import ClusterError
+from pytest_kindcov.errors import Unfit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,13 +64,13 @@ def gate(engine: Engine, image: str, config: str | Path | None) -> list[str]:
         Lines about what may be in the way, for the error if the creation fails.
 
     Raises:
-        ClusterError: a cluster cannot be made on this machine, and why.
+        Unfit: a cluster cannot be made on this machine, and why.
 
     """
     checks = host(engine, kubernetes_of(image), Path(config) if config else None)
     for check in checks:
         if check.level == FAIL:
-            raise ClusterError(
+            raise Unfit(
                 f"no cluster can be made here ({engine.name}): {check.name}",
                 cause=check.line,
                 remedy=check.remedy,

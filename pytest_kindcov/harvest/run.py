@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -141,6 +142,13 @@ def summarise(directory: Path) -> tuple[Summary | None, list[str]]:
     # Programs without counters are named by their containers.
     named = [str(problem) for problem in store.problems if problem.kind is not stores.Kind.IDLE]
     return summary(profile), named
+
+
+def forget(directory: Path) -> None:
+    """Remove what an earlier run's harvest wrote."""
+    shutil.rmtree(directory / "covdata", ignore_errors=True)
+    for name in ("coverage.out", "covdata.json", datafile.NAME):
+        (directory / name).unlink(missing_ok=True)
 
 
 def _counted(number: int, word: str) -> str:
