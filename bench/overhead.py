@@ -1,7 +1,7 @@
 """What the live reading costs tests and services: `python bench/overhead.py [PAIRS]`.
 
 On the example, deployed on a real cluster under the engine that KINDCOV_ENGINE names: the time that
-each of 200 tests is held up by its readings; and the service's throughput and latency under load
+each of 200 tests is held up before and after; and the service's throughput and latency under load
 with ten readings a second, in turns with none, as ratios of one run.
 """
 
@@ -54,21 +54,25 @@ import time
 import pytest
 from pytest_kindcov import go_service
 from pytest_kindcov.harvest.record import Recorder
+from pytest_kindcov.session import OwnerLive
 
 orders = go_service("./cmd/orders", manifests="deploy/", port=8080)
 made, times = [], []
-init, change = Recorder.__init__, Recorder.change
+init = Recorder.__init__
 
 def watched(self, *args):
     init(self, *args)
     made.append(self)
 
-def timed(self, act):
-    begin = time.perf_counter()
-    change(self, act)
-    times.append(time.perf_counter() - begin)
+def timed(method):
+    def call(self, *args):
+        begin = time.perf_counter()
+        method(self, *args)
+        times.append(time.perf_counter() - begin)
+    return call
 
-Recorder.__init__, Recorder.change = watched, timed
+Recorder.__init__ = watched
+OwnerLive.enter, OwnerLive.leave = timed(OwnerLive.enter), timed(OwnerLive.leave)
 
 @pytest.fixture
 def recorder():

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 # comes within a second and must be told from its start, or it is unknown when it comes again.
 _EARLY = 0.02
 _YOUNG = 3.0
+# Seconds for which services that were found quiet are taken to be so still: one test ends and the
+# next begins without two more readings.
+_FRESH = 0.002
 # An untrusted pod can write any number of files with the names of meta data.
 _MAX_META = 16
 
@@ -124,6 +127,7 @@ class Recorder:
         self._stopping = False
         self._stopped = 0.0
         self._last = time.monotonic()
+        self._settled = 0.0  # when it was last found quiet
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="kindcov-live", daemon=True)
@@ -133,7 +137,8 @@ class Recorder:
     def change(self, act: Callable[[], None]) -> None:
         """Book what ran so far, then change what is under way."""
         with self._lock:
-            self.read()
+            if time.monotonic() - self._settled > _FRESH:
+                self.read()
             act()
 
     def settle(self, quiet: float, limit: float) -> bool:
@@ -154,6 +159,7 @@ class Recorder:
         while len(self._running.ran().names) <= 1:
             time.sleep(quiet)
             if not self.read():
+                self._settled = time.monotonic()
                 return True
             if time.monotonic() > deadline:
                 return False
