@@ -83,7 +83,9 @@ def run(
         if cwd is not None and not cwd.is_dir():
             raise CommandError(f"cannot run {words[0]}", cause=f"no directory {cwd}") from error
         raise ToolNotFound(
-            f"{words[0]} was not found", remedy=f"install {words[0]} or put it on PATH"
+            f"{words[0]} was not found",
+            remedy=f"install {words[0]} or put it on PATH",
+            slug="tool-missing",
         ) from error
     deadline = time.monotonic() + timeout
     try:

@@ -22,6 +22,7 @@ def wait_until(
     interval: float = 0.1,
     state: Callable[[], str] = lambda: "",
     remedy: str = "",
+    slug: str = "not-in-time",
     cancel: threading.Event | None = None,
     error: Callable[..., KindCovError] = KindCovError,
 ) -> T:
@@ -34,6 +35,7 @@ def wait_until(
         interval: seconds between two calls.
         state: describes the last state seen, for the error.
         remedy: for the error.
+        slug: of the error, its name in `docs/messages.md`.
         cancel: when set, `Cancelled` is raised.
         error: class of the error at the deadline, or what makes it of the same arguments.
 
@@ -46,5 +48,7 @@ def wait_until(
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"stopped waiting for {what}", cause="the run was interrupted")
         if time.monotonic() >= deadline:
-            raise error(f"{what}: not within {timeout:.0f} s", cause=state(), remedy=remedy)
+            raise error(
+                f"{what}: not within {timeout:.0f} s", cause=state(), remedy=remedy, slug=slug
+            )
         time.sleep(interval)

@@ -46,6 +46,8 @@ def _labelled(label: str, text: str) -> str:
 class Cancelled(KindCovError):
     """The run was interrupted while this was under way."""
 
+    slug = "interrupted"
+
 
 class ToolNotFound(KindCovError):
     """A program that is needed (kind, go, docker or podman) is missing or does not answer."""
@@ -66,6 +68,8 @@ class CommandError(KindCovError):
         slug: its name in `docs/messages.md`.
 
     """
+
+    slug = "command-failed"
 
     def __init__(
         self, what: str, *, cause: str = "", remedy: str = "", output: str = "", slug: str = ""
@@ -96,3 +100,5 @@ class HarvestError(KindCovError):
 
 class CoverageDataError(KindCovError):
     """A coverage file is not what it should be: truncated, damaged, or of an unknown version."""
+
+    slug = "coverage-file-damaged"

@@ -373,7 +373,9 @@ class Owner:
 
             logs = self.settings.dir / "logs"
             what = f"cluster {self._cluster.name} ({self._engine.name}): {error.what}"
-            raise explain(what, error, self._engine, self._cluster.name, logs) from error
+            raise explain(
+                what, error, self._engine, self._cluster.name, logs, slug="nodes-not-ready"
+            ) from error
 
     def _api_once(self) -> Api:
         with self._lock:  # several threads ask first at the same time; importing takes a second
@@ -593,7 +595,10 @@ def _known(error: Exception) -> KindCovError:
         return error
     trace = "".join(traceback.format_exception(error)).rstrip()
     return KindCovError(
-        f"unexpected {type(error).__name__}", cause=trace, remedy="please report it"
+        f"unexpected {type(error).__name__}",
+        cause=trace,
+        remedy="please report it",
+        slug="unexpected",
     )
 
 

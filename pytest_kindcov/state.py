@@ -88,7 +88,12 @@ class State:
             return self.read(name)
 
         value = wait_until(
-            published, what=what, timeout=timeout, interval=_POLL, error=ClusterError
+            published,
+            what=what,
+            timeout=timeout,
+            interval=_POLL,
+            error=ClusterError,
+            slug="controller-silent",
         )
         if "error" in value:
             raise (Missing if value.get("missing") else NotProvided)(value["error"])
@@ -97,6 +102,8 @@ class State:
 
 class NotProvided(KindCovError):
     """The owner could not provide it; the whole error stands in the summary."""
+
+    slug = "not-provided"
 
 
 class Missing(NotProvided):

@@ -132,7 +132,9 @@ class Api:
         except ApiException as error:
             raise _refused(f"cannot read {path}", error) from error
         except HTTPError as error:
-            raise ClusterError(f"cannot read {path}", cause=str(error)) from error
+            raise ClusterError(
+                f"cannot read {path}", cause=str(error), slug="api-unreachable"
+            ) from error
         return data
 
     def namespaced(self, obj: Object) -> bool:
@@ -183,7 +185,7 @@ class Api:
         except ApiException as error:
             raise _refused(what, error) from error
         except HTTPError as error:
-            raise ClusterError(what, cause=str(error)) from error
+            raise ClusterError(what, cause=str(error), slug="api-unreachable") from error
         return result
 
 
@@ -199,6 +201,8 @@ def import_ahead() -> None:
 
 class UnknownKind(ClusterError):
     """The API server does not serve this kind (yet)."""
+
+    slug = "resource-unknown"
 
 
 def title(obj: Object) -> str:
@@ -224,4 +228,4 @@ def _refused(what: str, error: Any) -> ClusterError:
         message = str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         message = str(error.reason or error)
-    return ClusterError(what, cause=message)
+    return ClusterError(what, cause=message, slug="api-refused")

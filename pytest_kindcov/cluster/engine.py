@@ -196,7 +196,7 @@ class Engine:
         except DockerException as error:
             text = (error.stderr or str(error)).strip()
             raise CommandError(
-                what, cause=text, remedy=f"does `{self.name} info` answer?"
+                what, cause=text, remedy=f"does `{self.name} info` answer?", slug="engine-failed"
             ) from error
 
 
@@ -234,16 +234,18 @@ def _info(name: str) -> str:
 
     """
     if shutil.which(name) is None:
-        raise ToolNotFound("not installed")
+        raise ToolNotFound("not installed", slug="no-engine")
     try:
         answer = run([name, "info"], timeout=_PROBE).text
     except CommandError as error:
-        raise ToolNotFound(error.cause.splitlines()[-1] if error.cause else error.what) from error
+        raise ToolNotFound(
+            error.cause.splitlines()[-1] if error.cause else error.what, slug="no-engine"
+        ) from error
     if name == "docker" and "buildahVersion" in answer:
-        raise ToolNotFound("is podman under another name")
+        raise ToolNotFound("is podman under another name", slug="no-engine")
     # The docker client prints its own half and exits with 0 on some versions without a daemon.
     if name == "docker" and "Server Version" not in answer:
-        raise ToolNotFound("the daemon does not answer")
+        raise ToolNotFound("the daemon does not answer", slug="no-engine")
     return answer
 
 

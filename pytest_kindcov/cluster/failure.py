@@ -28,6 +28,7 @@ def explain(
     directory: Path | None,
     *,
     hints: Sequence[str] = (),
+    slug: str = "cluster-not-created",
 ) -> ClusterError:
     """Find out why a cluster did not come up, while its nodes are still there.
 
@@ -38,6 +39,7 @@ def explain(
         cluster: its name.
         directory: gets the logs, in a directory of the cluster's name; None: none are saved.
         hints: lines about what was doubtful before.
+        slug: of the error where the catalogue knows no cause.
 
     """
     output = error.output if isinstance(error, CommandError) else error.cause
@@ -63,7 +65,6 @@ def explain(
         cause, remedy, slug = "\n".join([str(first), *also]), first.entry.remedy, first.entry.slug
     else:
         cause, remedy = _words(output or str(error)), error.remedy
-        slug = "cluster-not-created"
     hide = Secrets().hide
     return ClusterError(
         what,

@@ -191,6 +191,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
                 f"cluster {self.name} was not deleted whole",
                 cause=f"these containers are left: {', '.join(left)}",
                 remedy=f"{self.engine.name} rm -f -v {' '.join(left)}",
+                slug="cluster-not-deleted",
             )
         owners.release(self.name)
 
@@ -275,6 +276,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         raise ClusterError(
             f"kubectl port-forward {service_or_pod_name} {remote_port} did not open a port",
             cause=_run.last_lines(stderr),
+            slug="port-forward-failed",
         )
 
     def ensure_kind(self) -> None:
@@ -289,6 +291,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
                 f"kind was not found ({self.kind_path})",
                 remedy="install it (`go install sigs.k8s.io/kind@latest`), or name it with"
                 " --kind-coverage-kind-bin",
+                slug="kind-missing",
             )
 
     def ensure_kubectl(self) -> None:
@@ -296,7 +299,9 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         if shutil.which(str(self.kubectl_path)):
             return
         if self.platform != "linux":
-            raise ToolNotFound(f"kubectl was not found ({self.kubectl_path})")
+            raise ToolNotFound(
+                f"kubectl was not found ({self.kubectl_path})", slug="kubectl-missing"
+            )
         data = self.nodes[0].run(["sh", "-c", 'cat "$(command -v kubectl)"']).stdout
         partial = self.kubectl_path.with_suffix(".partial")
         partial.write_bytes(data)

@@ -106,6 +106,7 @@ def harvest(
                 cause="no container ran a program that was built with -cover",
                 remedy="deploy the service with go_service(...), or build its image with"
                 " `go build -cover`",
+                slug="no-coverage",
             )
         )
     if recorder is not None and probes is not None:

@@ -69,7 +69,9 @@ def emit(kind: str, destination: str, store: Store, profile: Profile) -> None:
     try:
         if kind == "covdata":
             if destination in ("", "-"):
-                raise KindCovError("a covdata report is a directory: name one")
+                raise KindCovError(
+                    "a covdata report is a directory: name one", slug="report-needs-directory"
+                )
             stores.write(store, destination)
             return
         data = _CONTENT[kind](store, profile)
@@ -81,7 +83,9 @@ def emit(kind: str, destination: str, store: Store, profile: Profile) -> None:
             Path(destination).write_bytes(data)
     except OSError as error:
         raise KindCovError(
-            f"the {kind} report cannot be written", cause=f"{destination}: {error.strerror}"
+            f"the {kind} report cannot be written",
+            cause=f"{destination}: {error.strerror}",
+            slug="report-not-written",
         ) from error
 
 

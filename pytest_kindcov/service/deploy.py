@@ -158,6 +158,7 @@ def _apply_one(api: Api, obj: Object, namespace: str, cancel: threading.Event | 
             lambda: api.get("v1", "ServiceAccount", account, where),
             what=f"ServiceAccount {where}/{account}",
             timeout=_ACCOUNT,
+            slug="service-account-missing",
             cancel=cancel,
             error=DeployError,
         )
@@ -183,7 +184,13 @@ def _apply_one(api: Api, obj: Object, namespace: str, cancel: threading.Event | 
             raise
         return True
 
-    wait_until(applied, what=f"{title(obj)} applied", timeout=2 * _DEFINITION, cancel=cancel)
+    wait_until(
+        applied,
+        what=f"{title(obj)} applied",
+        timeout=2 * _DEFINITION,
+        slug="definition-not-served",
+        cancel=cancel,
+    )
 
 
 def _defined(api: Api) -> set[str]:

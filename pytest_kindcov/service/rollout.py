@@ -43,13 +43,13 @@ def wait_ready(
     ends = ("Job", "CronJob")  # nobody waits for these
     watch = _Watch(api, service, [each for each in workloads if each.kind not in ends])
 
-    def late(what: str, *, cause: str, remedy: str) -> DeployError:
+    def late(what: str, *, cause: str, remedy: str, slug: str) -> DeployError:
         first = watch.faults[0] if watch.faults else None
         return DeployError(
             what,
             cause=cause,
             remedy=f"{first.remedy}; {remedy}" if first else remedy,
-            slug=first.slug if first else "rollout-timeout",
+            slug=first.slug if first else slug,
         )
 
     wait_until(
@@ -59,6 +59,7 @@ def wait_ready(
         interval=0.2,
         state=watch.state,
         remedy="go_service(..., timeout=...) gives it longer",
+        slug="rollout-timeout",
         cancel=cancel,
         error=late,
     )
