@@ -204,8 +204,8 @@ def remove(engines: list[Engine], tell: Callable[[str], None]) -> bool:
 
 def lines(check: Check) -> list[str]:
     """A check as it is printed."""
-    slug = f" [{check.slug}]" if check.slug and check.level != OK else ""
-    line = f"{check.level:<5} {check.name}: {check.line}{slug}"
+    name = f" [{check.slug}]" if check.slug and check.level != OK else ""
+    line = f"{check.level:<5} {check.name}: {check.line}{name}"
     remedy = [f"      remedy: {check.remedy}"] if check.remedy and check.level != OK else []
     return [Secrets().hide(clean(text)) for text in [line, *remedy]]
 

@@ -53,10 +53,6 @@ class ToolNotFound(KindCovError):
     """A program that is needed (kind, go, docker or podman) is missing or does not answer."""
 
 
-class Unfit(KindCovError):
-    """A cluster cannot be made on this machine, whatever the tests are."""
-
-
 class CommandError(KindCovError):
     """An external command failed or ran over its deadline.
 
@@ -80,6 +76,10 @@ class CommandError(KindCovError):
 
 class ClusterError(KindCovError):
     """The Kind cluster could not be created, reached or deleted."""
+
+
+class Unfit(ClusterError):
+    """A cluster cannot be made on this machine, whatever the tests are."""
 
 
 class BuildError(KindCovError):
