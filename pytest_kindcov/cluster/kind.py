@@ -21,7 +21,8 @@ from pytest_kindcov import _run
 from pytest_kindcov.cluster import failure, owners, preflight
 from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Container, Engine, detect
 from pytest_kindcov.cluster.node import IMPORT, Node
-from pytest_kindcov.errors import ClusterError, CommandError, ToolNotFound
+from pytest_kindcov.cluster.watch import Watch
+from pytest_kindcov.errors import Cancelled, ClusterError, CommandError, ToolNotFound
 
 if TYPE_CHECKING:
     import threading
@@ -132,17 +133,22 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         self._own_kubeconfig()
         owners.claim(self.name, self.engine, self.scratch)
         self.created = True  # from here on there may be something to delete
+        watch = Watch(self.engine, self.name, cancel)
         try:
-            self._kind(*args, timeout=timeout, cancel=cancel)
-        except CommandError as error:
+            self._kind(*args, timeout=timeout, cancel=watch)
+        except (CommandError, Cancelled) as error:
+            if isinstance(error, Cancelled) and not watch.why:
+                raise
             raise failure.explain(
                 f"kind could not create the cluster {self.name} ({self.engine.name})",
-                error,
+                CommandError(error.what, output=watch.why) if watch.why else error,
                 self.engine,
                 self.name,
                 logs,
                 hints=hints,
             ) from error
+        finally:
+            watch.close()
         self._whole = True
 
     def take(self, containers: Sequence[Container], logs: Path | None = None) -> None:

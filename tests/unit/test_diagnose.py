@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import stat
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_kindcov._text import Secrets
-from pytest_kindcov.cluster import diagnose, failure, logs
+from pytest_kindcov.cluster import diagnose, failure, logs, watch
 from pytest_kindcov.cluster.engine import Engine
 from pytest_kindcov.errors import ClusterError, CommandError
 
@@ -247,3 +248,35 @@ def test_unknown_failure_keeps_kinds_words(
     monkeypatch.setattr(Engine, "nodes", lambda self, cluster: ["x-control-plane"])
     text = str(failure.explain("no cluster", error, engine, "x", tmp_path / "file"))
     assert "the logs could not be saved" in text
+
+
+WATCHED = """#!/bin/bash
+[ "$1" = exec ] && cat "$RESTARTS"
+"""
+
+
+@pytest.mark.parametrize(("restarts", "hopeless"), [("0", False), ("3", False), ("57", True)])
+def test_kubelet_that_dies_at_once_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: str, hopeless: bool
+) -> None:
+    monkeypatch.setattr(watch, "_FIRST", 0.05)
+    monkeypatch.setattr(watch, "_LOOK", 0.05)
+    monkeypatch.setattr(Engine, "nodes", lambda self, cluster: ["x-control-plane"])
+    monkeypatch.setenv("RESTARTS", str(tmp_path / "restarts"))
+    (tmp_path / "restarts").write_text(f"{restarts}\n")
+    (tmp_path / "podman").write_text(WATCHED)
+    (tmp_path / "podman").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    cancel = threading.Event()
+    seen = watch.Watch(Engine("podman"), "x", cancel)
+    deadline = time.monotonic() + (10 if hopeless else 0.5)
+    while not seen.is_set() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert seen.is_set() is hopeless
+    assert bool(seen.why) is hopeless
+    cancel.set()
+    assert seen.is_set()
+    seen.close()
+    if hopeless:
+        (found,) = diagnose.findings({"kind": seen.why})
+        assert found.entry.slug == "kubelet-unhealthy"
