@@ -83,7 +83,9 @@ def run(
         if cwd is not None and not cwd.is_dir():
             raise CommandError(f"cannot run {words[0]}", cause=f"no directory {cwd}") from error
         raise ToolNotFound(
-            f"{words[0]} was not found", remedy=f"install {words[0]} or put it on PATH"
+            f"{words[0]} was not found",
+            remedy=f"install {words[0]} or put it on PATH",
+            slug="tool-missing",
         ) from error
     deadline = time.monotonic() + timeout
     try:
@@ -117,6 +119,46 @@ def run(
             code=process.returncode,
         )
     return Output(stdout, stderr)
+
+
+def head(args: Sequence[str | Path], limit: int, *, timeout: float) -> bytes:
+    """The first bytes of what a command prints; it is ended when there are more.
+
+    Raises:
+        CommandError: exit code other than 0, or over the deadline.
+
+    """
+    process = subprocess.Popen(
+        [str(arg) for arg in args],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        _end_group(process)
+
+    timer = threading.Timer(timeout, expire)
+    try:
+        timer.start()
+        assert process.stdout is not None
+        data = process.stdout.read(limit)
+        whole = len(data) < limit
+        if whole:
+            _, stderr = process.communicate()
+    finally:
+        timer.cancel()
+        kill(process)
+    if expired.is_set():
+        raise CommandError(f"{shown(args)} did not end within {timeout:.0f} s")
+    if whole and process.returncode != 0:
+        raise CommandError(
+            f"{shown(args)} failed with exit code {process.returncode}", cause=last_lines(stderr)
+        )
+    return data
 
 
 def _as_file(data: bytes) -> IO[bytes]:

@@ -22,8 +22,9 @@ def wait_until(
     interval: float = 0.1,
     state: Callable[[], str] = lambda: "",
     remedy: str = "",
+    slug: str = "not-in-time",
     cancel: threading.Event | None = None,
-    error: type[KindCovError] = KindCovError,
+    error: Callable[..., KindCovError] = KindCovError,
 ) -> T:
     """Call `ready` until it returns something true, and return that.
 
@@ -34,8 +35,9 @@ def wait_until(
         interval: seconds between two calls.
         state: describes the last state seen, for the error.
         remedy: for the error.
+        slug: of the error, its name in `docs/messages.md`.
         cancel: when set, `Cancelled` is raised.
-        error: class of the error at the deadline.
+        error: class of the error at the deadline, or what makes it of the same arguments.
 
     """
     deadline = time.monotonic() + timeout
@@ -46,5 +48,7 @@ def wait_until(
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"stopped waiting for {what}", cause="the run was interrupted")
         if time.monotonic() >= deadline:
-            raise error(f"{what}: not within {timeout:.0f} s", cause=state(), remedy=remedy)
+            raise error(
+                f"{what}: not within {timeout:.0f} s", cause=state(), remedy=remedy, slug=slug
+            )
         time.sleep(interval)

@@ -1,4 +1,4 @@
-"""The console script: `kindcov report`, `kindcov why`."""
+"""The console script: `kindcov report`, `kindcov why`, `kindcov doctor`, `kindcov harvest`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import functools
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import gate, types
@@ -57,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         help="what a run left, or its data file (default: .kindcov); repeatable: newest run first",
     )
     why.set_defaults(run=_run_why)
+    _add_doctor(commands)
+    _add_harvest(commands)
     return parser
 
 
@@ -128,6 +130,59 @@ def _parsed(parse: Callable[[str], object], *, empty: bool = False) -> Callable[
     return read
 
 
+def _add_doctor(commands: Any) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="whether a cluster can be made here, and what dead runs left",
+        description="Looks at the engine, kind, the node image, this machine's limits, and what"
+        " runs that were killed left. Each line is ok, warn or fail, with a remedy; the exit code"
+        " is 1 if a cluster cannot be made. The environment's settings (KINDCOV_...) count.",
+    )
+    _engine(doctor)
+    for name, text in (
+        ("node-image", "the node image that the runs name"),
+        ("kind-bin", "path of kind"),
+        ("kind-config", "kind's config file: its ports are looked at"),
+    ):
+        doctor.add_argument(f"--{name}", default=_setting(name), help=text)
+    doctor.add_argument("--dir", default=_setting("dir", ".kindcov"), help="as --kind-coverage-dir")
+    doctor.add_argument(
+        "--remove",
+        action="store_true",
+        help="remove clusters and files of runs that are certainly dead; nothing else is touched",
+    )
+    doctor.set_defaults(run=_run_doctor)
+
+
+def _add_harvest(commands: Any) -> None:
+    harvest = commands.add_parser(
+        "harvest",
+        help="save the coverage that is still on a cluster's nodes",
+        description="Stops the instrumented services of a cluster, copies their coverage off its"
+        " nodes and writes the usual files. For a run that was killed: `kindcov doctor` names its"
+        " cluster. Which test ran what is not known any more. The cluster stays as it is.",
+    )
+    harvest.add_argument("--cluster", required=True, metavar="NAME", help="its name")
+    _engine(harvest)
+    harvest.add_argument("--kind-bin", default=_setting("kind-bin"), help="path of kind")
+    harvest.add_argument("--dir", default=_setting("dir", ".kindcov"), help="where to write")
+    harvest.set_defaults(run=_run_harvest)
+
+
+def _engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "docker", "podman"),
+        default=_setting("engine", "auto"),
+        help="the container engine",
+    )
+
+
+def _setting(name: str, default: str = "") -> str:
+    """A setting of the runs, from the environment."""
+    return os.environ.get("KINDCOV_" + name.replace("-", "_").upper()) or default
+
+
 def _run_report(options: argparse.Namespace) -> int:
     # numpy's linear algebra is not used here, and starting its threads takes 40 ms.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -153,6 +208,50 @@ def _run_report(options: argparse.Namespace) -> int:
         directory=options.dir,
         previous=options.previous,
     )
+
+
+def _run_doctor(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pytest_kindcov import doctor
+
+    well, engines = doctor.Doctor(
+        engine=options.engine,
+        node_image=options.node_image,
+        kind_bin=options.kind_bin,
+        kind_config=Path(options.kind_config) if options.kind_config else None,
+        directory=Path(options.dir),
+    ).examine(lambda line: print(line, flush=True))
+    whole = doctor.remove(engines, print) if options.remove else True
+    return 0 if well and whole else 1
+
+
+def _run_harvest(options: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pytest_kindcov.harvest import rescue
+    from pytest_kindcov.report import command
+    from pytest_kindcov.report.wanted import Wanted
+
+    result = rescue.rescue(
+        options.cluster,
+        engine=options.engine,
+        kind=Path(options.kind_bin) if options.kind_bin else None,
+        directory=Path(options.dir).absolute(),
+    )
+    if result.has_data:
+        print(f"cluster {options.cluster}: {result.extent}")
+        profile = Path(options.dir, "coverage.out")
+        reports = (types.parse("term"), types.parse(f"go:{profile}"))
+        command.run([str(Path(options.dir, "covdata"))], Wanted(reports=reports), root=".")
+        result.notes.append(f"wrote {profile} and {profile.parent}/covdata")
+    for problem in result.problems:
+        print(f"WARNING {problem}", file=sys.stderr)
+    for note in result.notes:
+        print(note)
+    for error in result.errors:
+        print(f"ERROR {error}", file=sys.stderr)
+    return 1 if result.errors or not result.has_data else 0
 
 
 def _run_why(options: argparse.Namespace) -> int:

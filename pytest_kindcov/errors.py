@@ -10,17 +10,21 @@ class KindCovError(Exception):
         what: the thing that failed, one line.
         cause: why, as far as known; may span lines (compiler output, last log lines).
         remedy: what the user can do about it.
+        slug: its name in `docs/messages.md`; default: the one of its class.
 
     """
 
-    def __init__(self, what: str, *, cause: str = "", remedy: str = "") -> None:
+    slug = ""
+
+    def __init__(self, what: str, *, cause: str = "", remedy: str = "", slug: str = "") -> None:
         self.what = what
         self.cause = cause.strip("\n")
         self.remedy = remedy.strip("\n")
+        self.slug = slug or type(self).slug
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        parts = [self.what]
+        parts = [f"{self.what} [{self.slug}]" if self.slug else self.what]
         if self.cause:
             parts.append(_labelled("cause", self.cause))
         if self.remedy:
@@ -42,6 +46,8 @@ def _labelled(label: str, text: str) -> str:
 class Cancelled(KindCovError):
     """The run was interrupted while this was under way."""
 
+    slug = "interrupted"
+
 
 class ToolNotFound(KindCovError):
     """A program that is needed (kind, go, docker or podman) is missing or does not answer."""
@@ -56,8 +62,11 @@ class CommandError(KindCovError):
         remedy: what the user can do about it.
         output: all that it wrote to standard error (or else to standard output).
         code: its exit code; None if it did not end by itself.
+        slug: its name in `docs/messages.md`.
 
     """
+
+    slug = "command-failed"
 
     def __init__(
         self,
@@ -67,14 +76,19 @@ class CommandError(KindCovError):
         remedy: str = "",
         output: str = "",
         code: int | None = None,
+        slug: str = "",
     ) -> None:
         self.output = output
         self.code = code
-        super().__init__(what, cause=cause, remedy=remedy)
+        super().__init__(what, cause=cause, remedy=remedy, slug=slug)
 
 
 class ClusterError(KindCovError):
     """The Kind cluster could not be created, reached or deleted."""
+
+
+class Unfit(ClusterError):
+    """A cluster cannot be made on this machine, whatever the tests are."""
 
 
 class BuildError(KindCovError):
@@ -99,3 +113,5 @@ class HarvestError(KindCovError):
 
 class CoverageDataError(KindCovError):
     """A coverage file is not what it should be: truncated, damaged, or of an unknown version."""
+
+    slug = "coverage-file-damaged"

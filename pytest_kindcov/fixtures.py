@@ -138,7 +138,9 @@ def _provided(request: pytest.FixtureRequest, get: Any) -> Any:
     try:
         return get(request.config.stash[ACCESS])
     except KindCovError as error:
-        message = str(error)
+        message, skip = str(error), isinstance(error, state.Missing)
+    if skip:
+        pytest.skip(message)
     pytest.fail(message, pytrace=False)
 
 

@@ -65,7 +65,9 @@ class KindCov:
         """
         if not self.settings.coverage:
             raise KindCovError(
-                "there is no coverage to show", remedy="run pytest with --kind-coverage"
+                "there is no coverage to show",
+                remedy="run pytest with --kind-coverage",
+                slug="coverage-off",
             )
         return self._live.coverage()
 

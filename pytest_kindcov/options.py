@@ -92,6 +92,12 @@ def _settle(text: str) -> float:
     return value
 
 
+def _missing(text: str) -> str:
+    if text not in ("fail", "skip"):
+        raise ValueError("is none of fail, skip")
+    return text
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
 
@@ -256,6 +262,13 @@ OPTIONS = (
         "SECONDS",
     ),
     Option(
+        "missing",
+        "fail",
+        "What becomes of tests where an engine, kind or Go is missing: fail, or skip",
+        _missing,
+        "WHAT",
+    ),
+    Option(
         "timeout",
         "600",
         "Seconds for everything before the first test: cluster, build, deploy",
@@ -293,6 +306,7 @@ class Settings:
     exclude: tuple[str, ...]
     append: bool
     on_fail: bool
+    missing: str
     timeout: float
     rootdir: Path
     cluster_name: str = ""

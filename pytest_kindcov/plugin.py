@@ -133,6 +133,9 @@ def _block(outcome: session.Outcome, config: pytest.Config, width: int) -> list[
     lines += [(f"WARNING {problem}", "yellow") for problem in outcome.problems]
     if verbosity >= 0:
         lines += [(note, "") for note in outcome.notes]
+    lines += [(f"SKIPPED {reason}", "yellow") for reason in outcome.skipped]
+    if outcome.skipped and config.stash[SETTINGS].coverage:
+        lines.append(("no coverage was measured", "yellow"))
     lines += [(f"ERROR {error}", "red") for error in outcome.errors]
     if outcome.report is not None and verbosity >= 0:
         directory, here = config.stash[SETTINGS].dir, Path.cwd()

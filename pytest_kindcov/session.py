@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._signals import TermBridge, shield
 from pytest_kindcov._wait import wait_until
-from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError
+from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError, ToolNotFound, Unfit
 from pytest_kindcov.harvest.running import Running
 from pytest_kindcov.service.spec import GoService, ServiceSpec
 from pytest_kindcov.state import State, attached
@@ -53,6 +53,8 @@ class Outcome:
     errors: list[KindCovError] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     report: Report | None = None
+    skipped: list[str] = field(default_factory=list)
+    """Why tests were skipped that needed the cluster; nothing is said of coverage then."""
     notes: list[str] = field(default_factory=list)
     """Lines for the block: what is no problem, what was kept."""
     wrote: list[str] = field(default_factory=list)
@@ -181,11 +183,16 @@ class Owner:
                 self._end_provisioning()
                 cluster = self._result()
                 if cluster is not None:
+                    # The harvest ends pods, and their logs go with them.
+                    self._step(lambda: self._save_logs(cluster))
                     self._step(lambda: self._harvest(cluster, failed, interrupted))
                     for watcher in (self._probes, self._recorder):
                         if watcher is not None:
                             watcher.close()
+                    self._step(lambda: self._save_logs(cluster))
                     self._step(lambda: self._leave(cluster))
+                if self.outcome.skipped and self.settings.coverage:
+                    self._step(self._forget_earlier)
             finally:
                 self._pool.shutdown(wait=True, cancel_futures=True)
                 self._bridge.remove()
@@ -278,8 +285,10 @@ class Owner:
             kubectl_path=Path(settings.kubectl_bin) if settings.kubectl_bin else None,
             engine=engine,
         )
+        cluster.scratch = directory
         self._cluster = cluster
         self._tell(f"creating cluster {name} ({engine.name})")
+        self._tasks.append(self._pool.submit(self._name_orphans, engine))
         threading.Thread(target=import_ahead, name="kindcov-import", daemon=True).start()
         config = settings.rootdir / settings.kind_config if settings.kind_config else None
         cluster.create(
@@ -287,6 +296,7 @@ class Owner:
             timeout=settings.timeout,
             cancel=self._cancel,
             new=not settings.cluster_name,
+            logs=settings.dir / "logs",
         )
         self._tell(f"cluster {name} {'created' if cluster.created else 'was there already'}")
         self._phase("cluster", self._begin)
@@ -295,6 +305,21 @@ class Owner:
             self._injected = True
             self._record(cluster)
         return cluster
+
+    def _name_orphans(self, engine: Engine) -> None:
+        """Say what dead runs left; it is for `kindcov doctor` to remove it."""
+        from pytest_kindcov.cluster.orphans import find
+
+        try:
+            found = find(engine, engine.clusters())
+        except KindCovError:
+            return  # the cluster's own error says it
+        self.outcome.notes += [
+            f"found a {orphan}; save its coverage: `kindcov harvest --cluster"
+            f" {orphan.owner.cluster}`, remove it: `kindcov doctor --remove`"
+            for orphan in found.orphans
+            if orphan.nodes
+        ]
 
     def _record(self, cluster: KindCluster) -> None:
         from pytest_kindcov.harvest.probes import Probes
@@ -363,15 +388,24 @@ class Owner:
                 for node in nodes
             ) and bool(self._api_once().get("v1", "ServiceAccount", "default", "default"))
 
-        wait_until(
-            ready,
-            state=lambda: _conditions(self._api_once().list("v1", "Node")),
-            what="the nodes being Ready",
-            timeout=_READY,
-            interval=0.3,
-            cancel=self._cancel,
-            error=ClusterError,
-        )
+        try:
+            wait_until(
+                ready,
+                state=lambda: _conditions(self._api_once().list("v1", "Node")),
+                what="the nodes being Ready",
+                timeout=_READY,
+                interval=0.3,
+                cancel=self._cancel,
+                error=ClusterError,
+            )
+        except ClusterError as error:
+            from pytest_kindcov.cluster.failure import explain
+
+            logs = self.settings.dir / "logs"
+            what = f"cluster {self._cluster.name} ({self._engine.name}): {error.what}"
+            raise explain(
+                what, error, self._engine, self._cluster.name, logs, slug="nodes-not-ready"
+            ) from error
 
     def _api_once(self) -> Api:
         with self._lock:  # several threads ask first at the same time; importing takes a second
@@ -387,9 +421,14 @@ class Owner:
             self.state.publish(name, service.to_dict())
 
     def _failed(self, name: str, what: str, error: KindCovError) -> None:
-        if not isinstance(error, Cancelled) and str(error) not in map(str, self.outcome.errors):
+        value: dict[str, Any] = {"error": f"{what} could not be provided: {error.headline}"}
+        if self.settings.missing == "skip" and isinstance(error, ToolNotFound | Unfit):
+            value["missing"] = True
+            if str(error) not in self.outcome.skipped:
+                self.outcome.skipped.append(str(error))
+        elif not isinstance(error, Cancelled) and str(error) not in map(str, self.outcome.errors):
             self.outcome.errors.append(error)
-        self.state.publish(name, {"error": f"{what} could not be provided: {error.headline}"})
+        self.state.publish(name, value)
 
     def _deploy(self, spec: ServiceSpec) -> GoService:
         with (
@@ -450,8 +489,8 @@ class Owner:
 
     def _harvest(self, cluster: KindCluster, failed: bool, interrupted: bool) -> None:
         """Stop the services, copy their files off all nodes, merge and report."""
-        if not self._injected or (self._wanted and not self._deployed):
-            return  # nothing ran; the errors say why
+        if not self._injected or (self._wanted and not self._deployed) or self.outcome.skipped:
+            return  # nothing ran, or not all of it; the summary says why
         from pytest_kindcov.harvest.run import harvest
         from pytest_kindcov.report import finish, make
         from pytest_kindcov.report.model import Issue
@@ -518,16 +557,37 @@ class Owner:
             self.outcome.problems.append(f"later changes of the source are not seen: {error}")
             return {}
 
+    def _forget_earlier(self) -> None:
+        """Remove an earlier run's figures: this run fails nowhere, and has none."""
+        from pytest_kindcov.harvest.run import forget
+
+        forget(self.settings.dir)
+
+    def _save_logs(self, cluster: KindCluster) -> None:
+        """Save the logs of a run that failed, once; a failed creation has saved its own."""
+        directory = self.settings.dir / "logs" / cluster.name
+        if not self.outcome.errors or directory.exists():
+            return
+        from pytest_kindcov.cluster.logs import collect
+
+        collect(cluster.engine, cluster.engine.nodes(cluster.name)).save(directory)
+        shown = _relative(directory, self.settings.rootdir)
+        self.outcome.notes.append(f"wrote the cluster's logs to {shown}/")
+
     def _leave(self, cluster: KindCluster) -> None:
         """Delete the cluster if this run made it; an older one is given back as it was."""
         if cluster.created and not self.settings.keep:
             cluster.delete()
             return
+        from pytest_kindcov.cluster import owners
+
         if self._injected:
             from pytest_kindcov.harvest.inject import remove
 
             remove(cluster.nodes)
         if self.settings.keep:
+            if cluster.created:
+                owners.keep(cluster.name)
             self.outcome.notes.append(
                 f"cluster {cluster.name} was kept; use it with"
                 f" `kind export kubeconfig --name {cluster.name}`, delete it with"
@@ -608,7 +668,10 @@ def _known(error: Exception) -> KindCovError:
         return error
     trace = "".join(traceback.format_exception(error)).rstrip()
     return KindCovError(
-        f"unexpected {type(error).__name__}", cause=trace, remedy="please report it"
+        f"unexpected {type(error).__name__}",
+        cause=trace,
+        remedy="please report it",
+        slug="unexpected",
     )
 
 

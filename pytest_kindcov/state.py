@@ -88,15 +88,26 @@ class State:
             return self.read(name)
 
         value = wait_until(
-            published, what=what, timeout=timeout, interval=_POLL, error=ClusterError
+            published,
+            what=what,
+            timeout=timeout,
+            interval=_POLL,
+            error=ClusterError,
+            slug="controller-silent",
         )
         if "error" in value:
-            raise NotProvided(value["error"])
+            raise (Missing if value.get("missing") else NotProvided)(value["error"])
         return value
 
 
 class NotProvided(KindCovError):
     """The owner could not provide it; the whole error stands in the summary."""
+
+    slug = "not-provided"
+
+
+class Missing(NotProvided):
+    """What it needs is not on this machine, and the tests that need it are to be skipped."""
 
 
 class View:

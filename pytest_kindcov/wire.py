@@ -85,12 +85,16 @@ class Caller:
                     self._connection = Client(path, "AF_UNIX")
             self._connection.send_bytes(json.dumps([method, *arguments]).encode())
             if not self._connection.poll(_DEADLINE):
-                raise ClusterError(f"no answer to {method} within {_DEADLINE:.0f} s")
+                raise ClusterError(
+                    f"no answer to {method} within {_DEADLINE:.0f} s", slug="controller-silent"
+                )
             answer = json.loads(self._connection.recv_bytes())
         except (OSError, EOFError) as error:
-            raise ClusterError("the run's controller does not answer", cause=str(error)) from error
+            raise ClusterError(
+                "the run's controller does not answer", cause=str(error), slug="controller-silent"
+            ) from error
         if "error" in answer:
-            raise ClusterError(f"{method} failed", cause=answer["error"])
+            raise ClusterError(f"{method} failed", cause=answer["error"], slug="controller-failed")
         return answer["result"]
 
 

@@ -31,10 +31,16 @@ class Api:
 
     def __init__(self, kubeconfig: Path, cache: Path) -> None:
         # 0.9 s to import, measured; this is why the module is imported where it is used.
-        from kubernetes import config
+        from kubernetes import client, config
         from kubernetes.dynamic import DynamicClient
 
-        self._http = config.new_client_from_config(str(kubeconfig))
+        # As new_client_from_config does, but the client's key is not written into /tmp, where it
+        # would stay when the run is killed.
+        settings = type.__call__(client.Configuration)
+        config.load_kube_config(
+            str(kubeconfig), client_configuration=settings, temp_file_path=str(cache.parent)
+        )
+        self._http = client.ApiClient(configuration=settings)
         self._client = DynamicClient(self._http, cache_file=str(cache))
 
     def apply(self, obj: Object, namespace: str | None = None) -> Object:
@@ -126,7 +132,9 @@ class Api:
         except ApiException as error:
             raise _refused(f"cannot read {path}", error) from error
         except HTTPError as error:
-            raise ClusterError(f"cannot read {path}", cause=str(error)) from error
+            raise ClusterError(
+                f"cannot read {path}", cause=str(error), slug="api-unreachable"
+            ) from error
         return data
 
     def namespaced(self, obj: Object) -> bool:
@@ -177,7 +185,7 @@ class Api:
         except ApiException as error:
             raise _refused(what, error) from error
         except HTTPError as error:
-            raise ClusterError(what, cause=str(error)) from error
+            raise ClusterError(what, cause=str(error), slug="api-unreachable") from error
         return result
 
 
@@ -193,6 +201,8 @@ def import_ahead() -> None:
 
 class UnknownKind(ClusterError):
     """The API server does not serve this kind (yet)."""
+
+    slug = "resource-unknown"
 
 
 def title(obj: Object) -> str:
@@ -218,4 +228,4 @@ def _refused(what: str, error: Any) -> ClusterError:
         message = str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         message = str(error.reason or error)
-    return ClusterError(what, cause=message)
+    return ClusterError(what, cause=message, slug="api-refused")

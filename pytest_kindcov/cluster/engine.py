@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindcov._run import run
+from pytest_kindcov._run import head, run
 from pytest_kindcov.errors import CommandError, KindCovError, ToolNotFound
 
 if TYPE_CHECKING:
@@ -28,6 +28,14 @@ OWN_NODE_IMAGE = "localhost/kindcov-node"
 
 
 @dataclass(frozen=True)
+class Container:
+    """A node container of a cluster."""
+
+    name: str
+    running: bool
+
+
+@dataclass(frozen=True)
 class Engine:
     """docker or podman, by command line: the one interface that both have."""
 
@@ -37,6 +45,8 @@ class Engine:
     """Whether node addresses are reachable from here: not in rootless engines and those in a VM."""
     arch: str = ""
     """Go's name of the architecture that its containers run on; empty when it was not asked."""
+    info: str = field(default="", compare=False, repr=False)
+    """What its `info` said when it was found; may be empty."""
 
     @cached_property
     def kind_env(self) -> dict[str, str]:
@@ -58,6 +68,26 @@ class Engine:
         """The command line that runs `command` in a node, standard input connected."""
         return [self.name, "exec", "-i", node, *command]
 
+    def clusters(self) -> dict[str, list[Container]]:
+        """The containers of all Kind clusters, by cluster; also stopped ones."""
+        label = (
+            f'{{{{index .Labels "{CLUSTER_LABEL}"}}}}'
+            if self.name == "podman"
+            else f'{{{{.Label "{CLUSTER_LABEL}"}}}}'
+        )
+        args = ["ps", "-a", "--filter", f"label={CLUSTER_LABEL}"]
+        form = f"{label}\t{{{{.Names}}}}\t{{{{.State}}}}"
+        found: dict[str, list[Container]] = {}
+        for line in run([self.name, *args, "--format", form], timeout=_CALL).text.splitlines():
+            cluster, name, state = [*line.split("\t"), "", ""][:3]
+            running = state.lower().startswith(("running", "up "))  # podman 4 says `Up 3 minutes`
+            found.setdefault(cluster, []).append(Container(name, running))
+        return found
+
+    def remove_containers(self, names: Sequence[str]) -> None:
+        """Remove containers, running or not, with their anonymous volumes."""
+        run([self.name, "rm", "-f", "-v", *names], timeout=_CALL)
+
     def nodes(self, cluster: str) -> list[str]:
         """Names of the node containers of a cluster, control planes first; also stopped ones."""
         found = self._query(
@@ -67,6 +97,19 @@ class Engine:
             f"cannot list the nodes of {cluster}",
         )
         return sorted((node.name for node in found), key=lambda name: ("worker" in name, name))
+
+    def remove_volumes(self, cluster: str) -> None:
+        """Remove the volumes of nodes that never were: kind finds those of its containers only.
+
+        podman's bear their node's name as a label; docker's are anonymous and go with the node.
+        """
+        if self.name != "podman":
+            return
+        volumes = self._query(self.client.volume.list, "cannot list the volumes")
+        node = re.compile(re.escape(cluster) + r"-(control-plane|worker)\d*")
+        left = [volume for volume in volumes if any(map(node.fullmatch, volume.labels or {}))]
+        if left:
+            self._query(lambda: self.client.volume.remove(left), f"cannot remove {left}")
 
     def address(self, node: str) -> str:
         """IPv4 address of a node on its engine network; empty when it has none."""
@@ -97,6 +140,26 @@ class Engine:
         return bool(
             self._query(lambda: self.client.image.exists(reference), f"cannot look for {reference}")
         )
+
+    def is_running(self, node: str) -> bool:
+        """Whether a node's container runs."""
+        args = [self.name, "inspect", "--format", "{{.State.Running}}", node]
+        return run(args, timeout=_CALL).text.strip() == "true"
+
+    def copy_out(self, node: str, path: str, limit: int, timeout: float) -> bytes:
+        """A directory of a node, which may be stopped, as a tar archive.
+
+        Args:
+            node: its container.
+            path: of the directory, there.
+            limit: bytes; what is beyond them is cut off.
+            timeout: seconds.
+
+        Raises:
+            CommandError: the engine cannot copy it, as when there is no such directory.
+
+        """
+        return head([self.name, "cp", f"{node}:{path}", "-"], limit, timeout=timeout)
 
     def save_args(self, reference: str) -> list[str]:
         """The command line that writes an image to standard output as a docker archive."""
@@ -133,7 +196,7 @@ class Engine:
         except DockerException as error:
             text = (error.stderr or str(error)).strip()
             raise CommandError(
-                what, cause=text, remedy=f"does `{self.name} info` answer?"
+                what, cause=text, remedy=f"does `{self.name} info` answer?", slug="engine-failed"
             ) from error
 
 
@@ -152,13 +215,14 @@ def detect(wanted: str) -> Engine:
     for name in candidates:
         try:
             info = _info(name)
-            return Engine(name, _reaches_nodes(info), _architecture(info))
+            return Engine(name, _reaches_nodes(info), _architecture(info), info)
         except KindCovError as error:
             reasons.append(f"{name}: {error.what}")
     raise ToolNotFound(
         f"no container engine answers ({' and '.join(candidates)} tried)",
         cause="\n".join(reasons),
         remedy="start docker, or install podman",
+        slug="no-engine",
     )
 
 
@@ -170,16 +234,18 @@ def _info(name: str) -> str:
 
     """
     if shutil.which(name) is None:
-        raise ToolNotFound("not installed")
+        raise ToolNotFound("not installed", slug="no-engine")
     try:
         answer = run([name, "info"], timeout=_PROBE).text
     except CommandError as error:
-        raise ToolNotFound(error.cause.splitlines()[-1] if error.cause else error.what) from error
+        raise ToolNotFound(
+            error.cause.splitlines()[-1] if error.cause else error.what, slug="no-engine"
+        ) from error
     if name == "docker" and "buildahVersion" in answer:
-        raise ToolNotFound("is podman under another name")
+        raise ToolNotFound("is podman under another name", slug="no-engine")
     # The docker client prints its own half and exits with 0 on some versions without a daemon.
     if name == "docker" and "Server Version" not in answer:
-        raise ToolNotFound("the daemon does not answer")
+        raise ToolNotFound("the daemon does not answer", slug="no-engine")
     return answer
 
 

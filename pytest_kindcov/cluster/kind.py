@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import re
 import shutil
 import socket
 import stat
@@ -19,13 +18,15 @@ import pytest_kind
 import yaml
 
 from pytest_kindcov import _run
-from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Engine, detect
+from pytest_kindcov.cluster import failure, owners, preflight
+from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Container, Engine, detect
 from pytest_kindcov.cluster.node import IMPORT, Node
-from pytest_kindcov.errors import ClusterError, CommandError, ToolNotFound
+from pytest_kindcov.cluster.watch import Watch
+from pytest_kindcov.errors import Cancelled, ClusterError, CommandError, ToolNotFound
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 FORWARDED = range(30950, 30966)
 """Node ports published on the host where node addresses cannot be reached: one for each service."""
@@ -69,6 +70,9 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         self.kubectl_path = kubectl_path or Path(shutil.which("kubectl") or self.path / "kubectl")
         self.created = False
         """Whether this object made the cluster."""
+        self.scratch = self.path
+        """The directory that goes with the cluster, should its run be killed."""
+        self._whole = False
 
     @cached_property
     def api(self) -> Any:
@@ -94,6 +98,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         timeout: float = 600.0,
         cancel: threading.Event | None = None,
         new: bool = False,
+        logs: Path | None = None,
     ) -> None:
         """Create the cluster, or take an existing one of that name.
 
@@ -104,16 +109,21 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             timeout: seconds.
             cancel: when set, the creation is given up.
             new: the name is like no other: one of that name is not looked for.
+            logs: directory in which a failed cluster's logs are saved, under its name.
 
         Raises:
-            ClusterError: with kind's own last words. What it left is deleted.
+            ClusterError: with the cause, as far as it can be found. The nodes are still there: it
+                is for `delete` to remove what is left.
 
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        if not new and self.name in self._kind("get", "clusters", timeout=_QUERY).text.split():
-            self._fetch_kubeconfig()
+        self.ensure_kind()
+        present = None if new else self.engine.clusters().get(self.name)
+        if present:
+            self.take(present, logs)
             return
         image = self.image or self._local_image()
+        hints = preflight.gate(self.engine, image or "", config_file)
         args = ["create", "cluster", "--name", self.name, "--retain"]
         args += ["--kubeconfig", str(self.kubeconfig_path)]
         args += ["--image", image] if image else []
@@ -121,15 +131,52 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             config_file = _with_ports(config_file, self.path / "kind.yaml")
         args += ["--config", str(config_file)] if config_file else []
         self._own_kubeconfig()
+        owners.claim(self.name, self.engine, self.scratch)
         self.created = True  # from here on there may be something to delete
+        watch = Watch(self.engine, self.name, cancel)
         try:
-            self._kind(*args, timeout=timeout, cancel=cancel)
-        except CommandError as error:
-            raise ClusterError(
+            self._kind(*args, timeout=timeout, cancel=watch)
+        except (CommandError, Cancelled) as error:
+            if isinstance(error, Cancelled) and not watch.why:
+                raise
+            raise failure.explain(
                 f"kind could not create the cluster {self.name} ({self.engine.name})",
-                cause=_kind_words(error.cause),
-                remedy=_image_remedy(image, error.cause),
+                CommandError(error.what, output=watch.why) if watch.why else error,
+                self.engine,
+                self.name,
+                logs,
+                hints=hints,
             ) from error
+        finally:
+            watch.close()
+        self._whole = True
+
+    def take(self, containers: Sequence[Container], logs: Path | None = None) -> None:
+        """Use a cluster that is there already.
+
+        Args:
+            containers: its nodes.
+            logs: directory for its logs, should it be of no use.
+
+        Raises:
+            ClusterError: it does not run, or kind does not know its kubeconfig.
+
+        """
+        stopped = [each.name for each in containers if not each.running]
+        if stopped:
+            raise ClusterError(
+                f"cluster {self.name} ({self.engine.name}) is there, but it does not run",
+                cause=f"not running: {', '.join(stopped)}; its making was interrupted, or it was"
+                " stopped",
+                remedy=f"delete it: `kind delete cluster --name {self.name}`, or start it:"
+                f" `{self.engine.name} start {' '.join(stopped)}`",
+                slug="cluster-not-running",
+            )
+        try:
+            self._fetch_kubeconfig()
+        except CommandError as error:
+            what = f"cluster {self.name} ({self.engine.name}) is there, but it cannot be used"
+            raise failure.explain(what, error, self.engine, self.name, logs) from error
 
     def delete(self) -> None:
         """Delete the cluster with its containers and volumes; fine if it is gone already."""
@@ -142,13 +189,17 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             str(self.kubeconfig_path),
             timeout=_DELETE,
         )
+        if not self._whole:
+            self.engine.remove_volumes(self.name)
         left = self.engine.nodes(self.name)
         if left:
             raise ClusterError(
                 f"cluster {self.name} was not deleted whole",
                 cause=f"these containers are left: {', '.join(left)}",
                 remedy=f"{self.engine.name} rm -f -v {' '.join(left)}",
+                slug="cluster-not-deleted",
             )
+        owners.release(self.name)
 
     def load_docker_image(self, docker_image: str) -> None:
         """Load an image of the engine's store into all nodes, by a pipe."""
@@ -231,6 +282,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         raise ClusterError(
             f"kubectl port-forward {service_or_pod_name} {remote_port} did not open a port",
             cause=_run.last_lines(stderr),
+            slug="port-forward-failed",
         )
 
     def ensure_kind(self) -> None:
@@ -245,6 +297,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
                 f"kind was not found ({self.kind_path})",
                 remedy="install it (`go install sigs.k8s.io/kind@latest`), or name it with"
                 " --kind-coverage-kind-bin",
+                slug="kind-missing",
             )
 
     def ensure_kubectl(self) -> None:
@@ -252,7 +305,9 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         if shutil.which(str(self.kubectl_path)):
             return
         if self.platform != "linux":
-            raise ToolNotFound(f"kubectl was not found ({self.kubectl_path})")
+            raise ToolNotFound(
+                f"kubectl was not found ({self.kubectl_path})", slug="kubectl-missing"
+            )
         data = self.nodes[0].run(["sh", "-c", 'cat "$(command -v kubectl)"']).stdout
         partial = self.kubectl_path.with_suffix(".partial")
         partial.write_bytes(data)
@@ -295,21 +350,6 @@ def _with_ports(config_file: str | Path | None, output: Path) -> Path:
     ]
     output.write_text(yaml.safe_dump(config))
     return output
-
-
-def _kind_words(output: str) -> str:
-    """Kind's error without its progress lines."""
-    lines = [line for line in output.splitlines() if not re.match(r"\s*[•✓✗⢀-⣿]", line)]
-    return "\n".join(lines).strip() or output
-
-
-def _image_remedy(image: str | None, output: str) -> str:
-    if "pull" in output or "image" in output.lower():
-        return (
-            f"is the node image {image or '(kind default)'} in the engine's store, or can it be"
-            " pulled? `python3 nodeimage/build.py` of this project builds one without a registry"
-        )
-    return "look at the lines above; `kind create cluster --retain -v 3` shows all steps"
 
 
 def _free_port() -> int:

@@ -40,6 +40,8 @@ _END = 0.5
 class Refusal(ClusterError):
     """The program answered this request with an error; it goes on."""
 
+    slug = "node-shell-refused"
+
 
 class Shell:
     """A program in a node. Not for several threads at once.
@@ -119,7 +121,9 @@ class Shell:
         """
         process = self._process
         if process is None or not self._pending:
-            raise ClusterError(f"node {self.node.name}: nothing was asked of its shell")
+            raise ClusterError(
+                f"node {self.node.name}: nothing was asked of its shell", slug="node-shell-broken"
+            )
         assert process.stdout is not None
         source = process.stdout.fileno()
         seconds = timeout if self._proven else max(timeout, _START)
@@ -159,6 +163,7 @@ class Shell:
                 f"node {self.node.name}: cannot run {shown(args[:1])}",
                 cause=str(error),
                 remedy=f"install {args[0]} or put it on PATH",
+                slug="tool-missing",
             ) from error
         for stream in (process.stdin, process.stdout, process.stderr):
             assert stream is not None
@@ -227,6 +232,7 @@ class Shell:
             f"node {self.node.name}: its shell {how}",
             cause=last_lines(self._stderr) or ended,
             remedy=f"is the node running? try `{shown(args)}`",
+            slug="node-shell-broken",
         )
 
     def _end(self, patience: float) -> None:

@@ -88,9 +88,16 @@ def _collect(node: Node) -> Collected:
             timeout=_COPY,
         ).stdout
     except CommandError as error:
-        raise HarvestError(
-            f"cannot read the coverage data of node {node.name}", cause=str(error)
-        ) from error
+        try:
+            if node.engine.is_running(node.name):
+                raise
+            archive = node.engine.copy_out(node.name, f"{BASE}/containers", _MAX_ARCHIVE, _COPY)
+        except CommandError as last:
+            raise HarvestError(
+                f"cannot read the coverage data of node {node.name}",
+                cause=str(last),
+                slug="node-not-readable",
+            ) from error
     return unpack(archive, node.name)
 
 
@@ -103,7 +110,7 @@ def unpack(archive: bytes, node: str) -> Collected:
         return Collected([], [])
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for member in _members(tar, node, problems):
-            parts = member.name.removeprefix("./").split("/")
+            parts = member.name.removeprefix("./").removeprefix("containers/").split("/")
             if not _IDENTITY.fullmatch(parts[0]):
                 continue
             container = found.setdefault(parts[0], Container(parts[0], node))

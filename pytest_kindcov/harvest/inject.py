@@ -61,4 +61,5 @@ def _inject(node: Node) -> None:
             f"node {node.name}: coverage cannot be injected",
             cause=str(error),
             remedy="the node needs runc, jq and bash, as Kind's node images have them",
+            slug="node-not-prepared",
         ) from error

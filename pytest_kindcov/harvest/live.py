@@ -235,6 +235,7 @@ class NodeReader:
                 raise ClusterError(
                     f"node {self.node.name}: {path} is too large",
                     cause=f"it has more than {limit} bytes",
+                    slug="node-file-too-large",
                 )
             if len(part) < size:
                 return b"".join(parts)
@@ -442,7 +443,9 @@ class NodeReader:
     def _nonsense(self, what: str) -> NoReturn:
         self._shell.close()
         raise ClusterError(
-            f"node {self.node.name}: its reader's answer is not understood", cause=what[:200]
+            f"node {self.node.name}: its reader's answer is not understood",
+            cause=what[:200],
+            slug="node-shell-broken",
         )
 
 
@@ -477,5 +480,5 @@ def _named(seen: _Seen) -> str:
 def _path(path: str) -> bytes:
     """A path as it stands in a request."""
     if not path.startswith("/") or "\n" in path:
-        raise ClusterError(f"{path!r} is no path on a node")
+        raise ClusterError(f"{path!r} is no path on a node", slug="node-path-invalid")
     return path.encode(errors="surrogateescape")

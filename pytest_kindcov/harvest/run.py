@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.errors import HarvestError, KindCovError
 from pytest_kindcov.harvest import files, raw, verdict
-from pytest_kindcov.harvest.stop import stop
+from pytest_kindcov.harvest.stop import Ends, stop
 from pytest_kindcov.report import combine, contexts, datafile, model
 
 if TYPE_CHECKING:
@@ -46,36 +47,38 @@ class Harvest:
 
 
 def harvest(
-    api: Api,
+    api: Api | None,
     nodes: list[Node],
     services: Sequence[Deployed],
     directory: Path,
     *,
     own: Repository,
-    live: tuple[Recorder, Probes] | None = None,
+    live: tuple[Recorder, Probes | None] | None = None,
     allow: Sequence[str] = (),
     append: bool = False,
 ) -> Harvest:
     """Harvest all containers of all nodes, those of other people's workloads included.
 
     Args:
-        api: the cluster.
+        api: the cluster; None where it does not answer: then nothing is stopped.
         nodes: all its nodes.
         services: those that must give coverage.
         directory: gets `covdata/` and `.coverage`.
         own: the repository.
-        live: what was read of the running services, and of their probes.
+        live: what was read of the running services, and of their probes; without these nothing is
+            known of who ran what.
         allow: verdicts by which data may be lost, `KIND` or `KIND:GLOB`.
         append: whether earlier runs' data stay and count; else they go.
 
     """
     result = Harvest()
     recorder, probes = live or (None, None)
-    if recorder is not None and probes is not None:
-        probes.learn(api.list("v1", "Pod"), recorder)
+    if recorder is not None:
+        if probes is not None and api is not None:
+            probes.learn(api.list("v1", "Pod"), recorder)
         recorder.stopping()
     before = files.collect(nodes).containers
-    ends = stop(api, before, {service.image for service in services})
+    ends = stop(api, before, {service.image for service in services}) if api else Ends()
     # What started after the stop began (a controller's replacement pod) served no test.
     known = {container.id for container in before}
     after = files.collect(nodes)
@@ -85,7 +88,7 @@ def harvest(
     if recorder is not None:
         recorder.close()
         seen = recorder.seen()
-    verdicts = verdict.judge(containers, ends, seen)
+    verdicts = verdict.judge(containers, ends, seen) if api else []
     if recorder is not None:
         recorder.complete(containers)
         result.problems += recorder.problems
@@ -115,11 +118,14 @@ def harvest(
                 cause="no container ran a program that was built with -cover",
                 remedy="deploy the service with go_service(...), or build its image with"
                 " `go build -cover`",
+                slug="no-coverage",
             )
         )
     if recorder is not None and probes is not None:
         metas, ran = recorder.contexts(probes.periods, probes.known)
         result.data = _write_contexts(directory, own, metas, ran, append=append)
+    elif not append:
+        (directory / datafile.NAME).unlink(missing_ok=True)  # of an earlier run
     count = sum(len(container.files) for container in with_data)
     result.extent = ", ".join(
         _counted(number, word)
@@ -180,6 +186,13 @@ def _described(
             )
         )
     return described
+
+
+def forget(directory: Path) -> None:
+    """Remove what an earlier run's harvest wrote."""
+    shutil.rmtree(directory / "covdata", ignore_errors=True)
+    for name in ("coverage.out", "covdata.json", "run.json", datafile.NAME):
+        (directory / name).unlink(missing_ok=True)
 
 
 def _counted(number: int, word: str) -> str:

@@ -88,6 +88,7 @@ def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
         timeout=grace + _BEYOND_GRACE,
         interval=0.05,
         state=lambda: "still there: " + ", ".join(left),
+        slug="services-not-ended",
         error=HarvestError,
     )
     return ends

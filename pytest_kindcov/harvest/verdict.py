@@ -103,6 +103,7 @@ class Verdict:
             remedy="raise terminationGracePeriodSeconds, or " + allow
             if self.kind is Kind.OVERRAN
             else "if the tests mean it to end like that, " + allow,
+            slug="coverage-lost",
         )
 
     def allowed(self, patterns: Iterable[str]) -> bool:
@@ -191,6 +192,7 @@ def explain(
             what,
             cause=f"no container of its image {image} was started",
             remedy="do its workloads have replicas, and is that the image they run?",
+            slug="service-not-started",
         )
     for container in containers:
         if container.has_meta:
@@ -200,12 +202,18 @@ def explain(
                 + ended.get(container.id, "it was killed, or ended without running its exit code"),
                 remedy="the program must return from main or call os.Exit on SIGTERM, within its"
                 " grace period",
+                slug="no-exit-code-run",
             )
         if said.get(container.id):
-            return HarvestError(what, cause=f"{container.title} said: {said[container.id]}")
+            return HarvestError(
+                what,
+                cause=f"{container.title} said: {said[container.id]}",
+                slug="coverage-not-written",
+            )
     return HarvestError(
         what,
         cause=f"{containers[0].title} runs a program that was not built with -cover, or whose main"
         " package is not among -coverpkg",
         remedy="build it with `go build -cover`, or let go_service build it from its package",
+        slug="not-instrumented",
     )

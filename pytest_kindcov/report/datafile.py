@@ -51,6 +51,7 @@ def find(path: str | os.PathLike[str]) -> Path:
         raise CoverageDataError(
             f"no record of who ran what: {file} does not exist",
             remedy="run `pytest --kind-coverage` first, or name its directory with --data",
+            slug="record-missing",
         )
     return file
 
@@ -75,6 +76,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             cause=str(error),
             remedy="it must be a data file that `pytest --kind-coverage` wrote, not another of"
             " coverage.py; run it again",
+            slug="record-not-readable",
         ) from error
 
 
@@ -90,6 +92,7 @@ def check(connection: sqlite3.Connection, name: str) -> None:
         raise CoverageDataError(
             f"{name} has version {version} of coverage.py's format, not {VERSION}",
             remedy="install another version of coverage.py, or of pytest-kindcov",
+            slug="record-not-readable",
         )
 
 

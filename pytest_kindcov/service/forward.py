@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._wait import wait_until
 from pytest_kindcov.errors import ClusterError, CommandError, DeployError
-from pytest_kindcov.service.deploy import describe, select
+from pytest_kindcov.service.rollout import describe, select
 from pytest_kindcov.service.spec import GoService
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[in
             cause="its manifests have no pod template with labels that runs its image, and no"
             " Service with this port",
             remedy="add the template's labels, or a Service, to the manifests; or leave out port=",
+            slug="port-without-pods",
         )
     if found is None:
         return 0
@@ -90,6 +91,7 @@ def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[in
         cause=f"all of the {len(ports)} node ports that are published on the host are in use",
         remedy="use fewer workers or services, or --kind-coverage-address=node where the nodes'"
         " addresses can be reached",
+        slug="node-ports-exhausted",
     )
 
 
@@ -171,12 +173,14 @@ def connect(
                 f"service {spec.title}: it was ready, and is not any more",
                 cause="\n".join(broken),
                 remedy="the log above is the service's own",
+                slug="service-died",
             )
         return DeployError(
             f"service {spec.title}: nobody listens on its port {target}",
             cause="\n".join(lines),
             remedy="port= must be the port of the manifest's Service or of the container, and the"
             " program must listen on all addresses (not only 127.0.0.1)",
+            slug="nobody-listens",
         )
 
     wait_until(
@@ -186,6 +190,7 @@ def connect(
         interval=0.05,
         state=state,
         remedy="is kube-proxy running? `kubectl -n kube-system get pods` shows it",
+        slug="service-not-reachable",
         cancel=cancel,
         error=DeployError,
     )

@@ -57,6 +57,7 @@ class Manifests:
                     f"{title(obj)}, container {container['name']}: its command starts with {first}",
                     cause="an image that is built from a package holds its program alone",
                     remedy="let the command be the program itself, or use dockerfile=",
+                    slug="command-not-in-image",
                 )
             if first.startswith("/"):
                 paths.add(first)
@@ -101,6 +102,7 @@ def load(
         raise ManifestError(
             f"service {spec.title}: no object in {', '.join(spec.manifests)}",
             remedy="name a manifest file, a directory with .yaml files, or a Kustomize directory",
+            slug="manifests-empty",
         )
     manifests = Manifests(objects, spec.image or _only_image(spec, objects))
     if not list(manifests.containers()):
@@ -111,6 +113,7 @@ def load(
             f"service {spec.title}: no manifest uses the image {manifests.image}",
             cause="they use " + (", ".join(used) if used else "no image at all"),
             remedy="say go_service(..., image=...) with the name that the manifests use",
+            slug="image-not-used",
         )
     return manifests
 
@@ -217,6 +220,7 @@ def _read(path: Path, kubectl: Callable[[], list[str]]) -> list[Object]:
         raise ManifestError(
             f"{path} is a Helm chart",
             remedy="render it first: `helm template NAME CHART > manifests.yaml`",
+            slug="helm-chart",
         )
     files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
     return [obj for file in files for obj in _documents(file.read_text(), str(file))]
@@ -232,6 +236,7 @@ def _kustomize(path: Path, kubectl: Callable[[], list[str]]) -> list[Object]:
             f"{path} cannot be rendered",
             cause=error.output or str(error),
             remedy=f"`kubectl kustomize {path}` shows the same",
+            slug="kustomize-failed",
         ) from error
     return list(_documents(rendered, f"{path} (rendered)"))
 
@@ -244,6 +249,7 @@ def _documents(text: str, origin: str) -> Iterator[Object]:
             f"{origin} is not valid YAML",
             cause=str(error),
             remedy="mend the file; templates must be rendered before they are applied",
+            slug="yaml-invalid",
         ) from error
     for number, document in enumerate(documents, 1):
         if document is None:
@@ -257,7 +263,9 @@ def _documents(text: str, origin: str) -> Iterator[Object]:
 def _checked(document: Any, origin: str, number: int) -> Object:
     where = f"{origin}, document {number}"
     if not isinstance(document, dict):
-        raise ManifestError(f"{where} is not an object but {type(document).__name__}")
+        raise ManifestError(
+            f"{where} is not an object but {type(document).__name__}", slug="manifest-invalid"
+        )
     metadata = document.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     for key, value in (
@@ -266,7 +274,11 @@ def _checked(document: Any, origin: str, number: int) -> Object:
         ("metadata.name", name),
     ):
         if not isinstance(value, str) or not value:
-            raise ManifestError(f"{where} has no {key}", remedy="is it a Kubernetes manifest?")
+            raise ManifestError(
+                f"{where} has no {key}",
+                remedy="is it a Kubernetes manifest?",
+                slug="manifest-invalid",
+            )
     return document
 
 
@@ -278,6 +290,7 @@ def _only_image(spec: ServiceSpec, objects: list[Object]) -> str:
         f"service {spec.title}: which image of its manifests is the service's?",
         cause="they use " + (", ".join(images) if images else "no image at all"),
         remedy="say go_service(..., image=...)",
+        slug="image-not-said",
     )
 
 
@@ -285,5 +298,5 @@ def host_kubectl(path: str) -> list[str] | None:
     """The command `kubectl` of this host, None where there is none."""
     found = shutil.which(path or "kubectl")
     if path and found is None:
-        raise KindCovError(f"kubectl was not found ({path})")
+        raise KindCovError(f"kubectl was not found ({path})", slug="kubectl-missing")
     return [found] if found else None

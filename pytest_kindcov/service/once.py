@@ -53,4 +53,6 @@ class Claims:
             held, other = self._held.setdefault(thing, (value, holder))
         if held != value:
             both = f"both services {other}" if other == holder else f"services {other} and {holder}"
-            raise ManifestError(f"{both} have {thing}", cause=cause, remedy=remedy)
+            raise ManifestError(
+                f"{both} have {thing}", cause=cause, remedy=remedy, slug="services-collide"
+            )

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 from pytest_kindcov.cluster.node import Node, on_all
 from pytest_kindcov.errors import CommandError
-from pytest_kindcov.service import build, deploy, dockerfile, forward, image, manifests, workers
+from pytest_kindcov.service import (
+    build,
+    deploy,
+    dockerfile,
+    forward,
+    image,
+    manifests,
+    rollout,
+    workers,
+)
 from pytest_kindcov.service.once import Claims, Once
 
 if TYPE_CHECKING:
@@ -84,7 +93,7 @@ class Provider:
         workloads = deploy.apply(api, loaded.objects, spec, cancel=self.cancel)
         port = forward.expose(api, loaded, spec, cluster.forwarded)
         host = cluster.engine.address(cluster.nodes[0].name)  # asked while the pods come up
-        deploy.wait_ready(
+        rollout.wait_ready(
             api, workloads, service=spec.title, timeout=spec.timeout, cancel=self.cancel
         )
         service = forward.connect(

@@ -108,6 +108,7 @@ class ServiceSpec:
             f"service {self.title}: {path} does not exist",
             cause="looked in " + ", ".join(str(place) for place in places),
             remedy=_near(path, places) or "correct the path in go_service(...)",
+            slug="path-missing",
         )
 
 
@@ -174,7 +175,9 @@ class GoService:
         """
         if self.live is None:
             raise ManifestError(
-                f"service {self.name} has no coverage", remedy="run pytest with --kind-coverage"
+                f"service {self.name} has no coverage",
+                remedy="run pytest with --kind-coverage",
+                slug="coverage-off",
             )
         return self.live(self.name, self.namespace)
 
@@ -189,6 +192,7 @@ class GoService:
                 f"service {self.name} has no URL",
                 cause="no port was given, and no Service of its manifests names just one",
                 remedy="say go_service(..., port=...)",
+                slug="service-without-port",
             )
         return f"{self.scheme}://{self.host}:{self.port}"
 

@@ -235,6 +235,7 @@ def _unmovable(spec: ServiceSpec, obj: Object, cause: str) -> ManifestError:
         f"service {spec.title}: {title(obj)} cannot be there once for each worker",
         cause=cause,
         remedy="drop per_worker=True, or leave the object out of the manifests and apply it once",
+        slug="not-per-worker",
     )
 
 

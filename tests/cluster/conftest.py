@@ -116,5 +116,6 @@ def runner(engine: TestEngine, node_image: str, kind_bin: str, tmp_path: Path) -
         "KINDCOV_KIND_BIN": kind_bin,
         "TMPDIR": str(tmp),
         "KUBECONFIG": str(home / "kubeconfig"),
+        "XDG_STATE_HOME": str(home / "state"),
     }
     return Runner(engine, env, tmp)

@@ -103,5 +103,7 @@ class Runner:
             *(f"volume {line}" for line in volumes if len(line.split()) == 1),
             # xdist's workers make a directory for pytest's own tmp_path here.
             *(str(path) for path in self.tmp.iterdir() if not path.name.startswith("pytest-of-")),
+            # Notes of who made which cluster.
+            *(str(path) for path in (self.tmp.parent / "home/state").rglob("*") if path.is_file()),
             *(line for line in processes if any(f"--name {name}" in line for name in ours)),
         ]

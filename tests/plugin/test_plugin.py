@@ -185,3 +185,39 @@ def test_go_service_needs_something_to_run(pytester: pytest.Pytester) -> None:
 def test_no_temporary_files_are_left(suite: pytest.Pytester) -> None:
     suite.runpytest_subprocess()
     assert not list((suite.path / "tmp").glob("kindcov*"))
+
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: orders}
+spec: {containers: [{name: orders, image: orders}]}
+"""
+
+
+def test_missing_engine_skips_where_so_asked(suite: pytest.Pytester, mode: list[str]) -> None:
+    (suite.path / "cmd/orders").mkdir(parents=True)
+    (suite.path / "deploy").mkdir()
+    (suite.path / "deploy/pod.yaml").write_text(POD)
+    (suite.path / ".kindcov/covdata").mkdir(parents=True)
+    for name in ("coverage.out", ".coverage", "mine.txt"):
+        (suite.path / ".kindcov" / name).touch()
+    suite.makeini("[pytest]\nkindcov_missing = skip\n")
+    result = suite.runpytest_subprocess(*mode, "--kind-coverage", "-rs")
+    result.assert_outcomes(passed=1, skipped=2)
+    assert result.ret == 0
+    output = result.stdout.str()
+    assert output.count("SKIPPED no container engine answers") == 1
+    assert "[no-engine]" in output
+    assert "remedy: start docker, or install podman" in output
+    assert "could not be provided: no container engine answers" in output
+    assert "no coverage was measured" in output
+    assert "TOTAL" not in output
+    # What an earlier run measured must not pass for this one's.
+    assert [path.name for path in (suite.path / ".kindcov").iterdir()] == ["mine.txt"]
+
+
+def test_what_is_wrong_with_the_repository_fails_all_the_same(suite: pytest.Pytester) -> None:
+    result = suite.runpytest_subprocess("-k", "service", "--kind-coverage-missing=skip")
+    result.assert_outcomes(errors=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED

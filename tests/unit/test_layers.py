@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "pytest_kindcov"
 ROOMS = [
     ("plugin", "_xdist", "_contexts", "suites", "__main__"),
     ("cli",),
-    ("session", "fixtures"),
+    ("session", "fixtures", "doctor"),
     ("handle",),
     ("state",),
     ("options",),
@@ -21,7 +21,7 @@ ROOMS = [
     ("service",),
     ("cluster",),
     ("covdata", "gotests"),
-    ("_run", "_wait", "_signals", "wire", "errors"),
+    ("_run", "_wait", "_signals", "_text", "wire", "errors"),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 

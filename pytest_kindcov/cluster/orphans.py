@@ -1,0 +1,112 @@
+"""Clusters whose run is dead: found, named, and removed if they are certainly ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kindcov.cluster import owners
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_kindcov.cluster.engine import Container, Engine
+    from pytest_kindcov.cluster.owners import Owner
+
+_OURS = re.compile(r"kindcov-[0-9]+-.+")
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """What a dead run left.
+
+    Args:
+        owner: the run.
+        nodes: names of its cluster's containers; none when only files are left.
+
+    """
+
+    owner: Owner
+    nodes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.owner.since))
+        what = f"cluster {self.owner.cluster} ({self.owner.engine})" if self.nodes else "files"
+        return (
+            f"{what} of a run that is dead: process {self.owner.pid}, {begun}, {self.owner.project}"
+        )
+
+
+@dataclass(frozen=True)
+class Found:
+    """The clusters of an engine that no run uses.
+
+    Args:
+        orphans: ours, their runs are dead.
+        unknown: names like ours, but nobody here knows whose they are.
+        kept: ours, and they were to stay.
+
+    """
+
+    orphans: tuple[Orphan, ...]
+    unknown: tuple[str, ...]
+    kept: tuple[Owner, ...]
+
+
+def find(engine: Engine, clusters: Mapping[str, Sequence[Container]]) -> Found:
+    """Look for them.
+
+    Args:
+        engine: that was asked for the clusters.
+        clusters: all of its clusters, by name.
+
+    """
+    known = {name: owner for name, owner in owners.owners().items() if owner.is_of(engine)}
+    orphans = []
+    for name, owner in known.items():
+        nodes = tuple(container.name for container in clusters.get(name, ()))
+        if owner.alive() is not False or (owner.kept and nodes):
+            continue
+        if nodes or _scratch(owner):
+            orphans.append(Orphan(owner, nodes))
+        else:
+            owners.release(name)  # somebody deleted it by hand
+    unknown = [name for name in clusters if name not in known and _OURS.fullmatch(name)]
+    kept = [owner for name, owner in known.items() if owner.kept and name in clusters]
+    return Found(tuple(orphans), tuple(sorted(unknown)), tuple(kept))
+
+
+def remove(orphan: Orphan, engine: Engine) -> None:
+    """Remove a dead run's cluster, its volumes and its files.
+
+    Raises:
+        CommandError: the engine could not remove the containers.
+
+    """
+    if orphan.owner.alive() is not False:
+        return
+    if orphan.nodes:
+        engine.remove_containers(orphan.nodes)
+    engine.remove_volumes(orphan.owner.cluster)
+    scratch = _scratch(orphan.owner)
+    if scratch is not None:
+        shutil.rmtree(scratch, ignore_errors=True)
+    owners.release(orphan.owner.cluster)
+
+
+def _scratch(owner: Owner) -> Path | None:
+    """The run's temporary directory, if it is still there and certainly that."""
+    path = Path(owner.scratch)
+    if not owner.scratch or not path.name.startswith(f"kindcov-{owner.pid}-"):
+        return None
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        if path.is_dir() and not path.is_symlink() and status.st_uid == os.getuid():
+            return path
+    return None

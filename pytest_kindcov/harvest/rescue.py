@@ -1,0 +1,113 @@
+"""`kindcov harvest`: the coverage that is still on the nodes of a cluster without its run."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_kindcov.cluster import owners
+from pytest_kindcov.cluster.engine import detect
+from pytest_kindcov.cluster.kind import KindCluster
+from pytest_kindcov.cluster.node import Node
+from pytest_kindcov.errors import ClusterError, KindCovError, ToolNotFound
+from pytest_kindcov.harvest.record import Recorder
+from pytest_kindcov.harvest.run import Harvest, harvest
+from pytest_kindcov.harvest.running import Running
+from pytest_kindcov.report import sources
+
+if TYPE_CHECKING:
+    from pytest_kindcov.cluster.api import Api
+    from pytest_kindcov.cluster.engine import Container, Engine
+
+# Readings before the services are stopped, and seconds between them: of a process that is met for
+# the first time not everything is known at once.
+_READINGS = 3
+_BETWEEN = 0.2
+
+
+def rescue(name: str, *, engine: str, kind: Path | None, directory: Path) -> Harvest:
+    """Harvest a cluster's nodes, without the run that made it. The cluster stays.
+
+    Files are also taken off nodes that are stopped. Where the API server does not answer, services
+    are not stopped, and what they ran is read out of their memory.
+
+    Args:
+        name: of the cluster.
+        engine: `docker`, `podman`, or `auto`: whichever has it.
+        kind: path of kind; None: the one on PATH.
+        directory: gets `covdata/` and `coverage.out`.
+
+    Raises:
+        ClusterError: there is no such cluster, or its run goes on.
+
+    """
+    found, containers = _find(name, engine)
+    owner = owners.owners().get(name)
+    if owner is not None and owner.is_of(found) and owner.alive() and not owner.kept:
+        raise ClusterError(
+            f"cluster {name} is in use",
+            cause=f"its run goes on: process {owner.pid}, in {owner.project}",
+            remedy="it harvests by itself when it ends",
+            slug="cluster-in-use",
+        )
+    nodes = [Node(container.name, found) for container in containers]
+    running = [Node(container.name, found) for container in containers if container.running]
+    recorder = Recorder(running, Running(), lambda _: None, 0)
+    with tempfile.TemporaryDirectory(prefix="kindcov-") as scratch:
+        cluster = KindCluster(name, Path(scratch, "kubeconfig"), kind_path=kind, engine=found)
+        api, why = _api(cluster, containers) if running else (None, "no node runs")
+        try:
+            for _ in range(_READINGS if running else 0):
+                recorder.read()
+                time.sleep(_BETWEEN)
+            own = sources.repository(Path.cwd())
+            result = harvest(api, nodes, [], directory, own=own, live=(recorder, None))
+        finally:
+            recorder.close()
+            if api is not None:
+                api.close()
+    if api is None:
+        result.problems.append(
+            f"the services could not be stopped ({why}): what they ran is taken from their files"
+            " and from the memory of those that run"
+        )
+    return result
+
+
+def _find(name: str, wanted: str) -> tuple[Engine, list[Container]]:
+    """The engine that has the cluster, and its containers, control planes first."""
+    reasons = []
+    for candidate in ("docker", "podman") if wanted == "auto" else (wanted,):
+        try:
+            engine = detect(candidate)
+            clusters = engine.clusters()
+        except ToolNotFound as error:
+            reasons.append(error.cause or error.what)
+            continue
+        if name in clusters:
+            containers = clusters[name]
+            return engine, sorted(containers, key=lambda each: ("worker" in each.name, each.name))
+        reasons.append(f"{candidate} has " + (", ".join(sorted(clusters)) or "no cluster"))
+    raise ClusterError(
+        f"there is no cluster {name}",
+        cause="\n".join(reasons),
+        remedy="`kindcov doctor` names those of dead runs",
+        slug="cluster-missing",
+    )
+
+
+def _api(cluster: KindCluster, containers: list[Container]) -> tuple[Api | None, str]:
+    """The cluster's API, or why it cannot be used."""
+    try:
+        cluster.take(containers)
+        from pytest_kindcov.cluster.api import Api
+
+        api = Api(cluster.kubeconfig_path, cluster.path / "kinds.json")
+        api.list("v1", "Node")
+    except KindCovError as error:
+        return None, error.headline
+    except Exception as error:  # the client's own: urllib3's, ssl's
+        return None, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return api, ""
