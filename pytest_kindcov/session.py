@@ -421,7 +421,8 @@ class Owner:
             self.state.publish(name, service.to_dict())
 
     def _failed(self, name: str, what: str, error: KindCovError) -> None:
-        value: dict[str, Any] = {"error": f"{what} could not be provided: {error.headline}"}
+        told = f"{what} could not be provided: {error.headline}"
+        value: dict[str, Any] = {"error": told, "slug": error.slug}
         if self.settings.missing == "skip" and isinstance(error, ToolNotFound | Unfit):
             value["missing"] = True
             if str(error) not in self.outcome.skipped:

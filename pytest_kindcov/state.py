@@ -96,7 +96,8 @@ class State:
             slug="controller-silent",
         )
         if "error" in value:
-            raise (Missing if value.get("missing") else NotProvided)(value["error"])
+            cls = Missing if value.get("missing") else NotProvided
+            raise cls(value["error"], slug=value.get("slug", ""))
         return value
 
 
