@@ -113,7 +113,7 @@ class Repository:
         if name.startswith("/") or re.match(r"[A-Za-z]:[\\/]", name):
             return self._absolute(name.replace("\\", "/"))
         parts = PurePosixPath(name).parts
-        if ".." in parts:
+        if ".." in parts or not parts:
             return None
         for length in range(len(parts) - 1, 0, -1):
             directory = self.modules.get("/".join(parts[:length]))

@@ -250,7 +250,9 @@ def write(profile: Profile) -> bytes:
     # Every number is looked up as text in a table, and the pieces are joined at once: a fifth of
     # the time of formatting line by line.
     pieces = np.empty((len(profile), 7), object)
-    paths = np.array([None, *(f"{file.path}:" for file in profile.files)], object)
+    # A name cannot begin a line of its own.
+    names = (file.path.replace("\r", "\\r").replace("\n", "\\n") for file in profile.files)
+    paths = np.array([None, *(f"{name}:" for name in names)], object)
     pieces[:, 0] = paths[profile.file + 1]
     for column, behind in enumerate(".,. "):
         pieces[:, column + 1] = _texts(profile.units[:, column], behind)

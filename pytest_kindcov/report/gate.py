@@ -14,7 +14,7 @@ from pytest_kindcov.report.texts import shown
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_kindcov.report.model import Report, Source
+    from pytest_kindcov.report.model import Patch, Report, Source
 
 FAIL_UNDER, WARN_UNDER, PATCH_UNDER = "fail-under", "warn-under", "patch-under"
 _MINIMUM = re.compile(r"\d{1,3}(\.\d{1,9})?", re.ASCII)
@@ -65,7 +65,7 @@ def judge(report: Report, rules: Iterable[Rule]) -> tuple[Gate, ...]:
         if rule.kind != PATCH_UNDER:
             gates.append(_judge(report, rule))
         elif report.patch is not None:
-            gates.append(_patch(report.patch.tally, rule))
+            gates.append(_patch(report.patch, rule))
     return tuple(gates)
 
 
@@ -91,7 +91,11 @@ def _judge(report: Report, rule: Rule) -> Gate:
     return _gate(rule, worst, under == 0, text)
 
 
-def _patch(tally: Tally, rule: Rule) -> Gate:
+def _patch(patch: Patch, rule: Rule) -> Gate:
+    tally = patch.tally
+    if patch.unknown:
+        text = "patch has lines of files that changed since the build: unknown"
+        return _gate(rule, tally, False, text)
     if not tally.statements:
         return _gate(rule, tally, True, "patch has no lines with statements")
     text = f"patch {compared(tally, rule)}, {tally.covered} of {tally.statements} lines"

@@ -80,6 +80,7 @@ def content(report: Report, _flags: frozenset[str]) -> bytes:
                 file.path: {"covered": _runs(file.covered), "missing": _runs(file.missed)}
                 for file in report.patch.files
             },
+            "unknown": list(report.patch.unknown),
         }
     if report.previous is not None:
         value["previous"] = {

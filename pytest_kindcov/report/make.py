@@ -5,14 +5,24 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from pytest_kindcov.covdata import profile as profiles
 from pytest_kindcov.report import globs, sources
 from pytest_kindcov.report.lines import lines as lines_of
-from pytest_kindcov.report.model import Issue, LeftOut, Program, Report, Sides, Source, Tally
+from pytest_kindcov.report.model import (
+    Container,
+    Issue,
+    LeftOut,
+    Phase,
+    Program,
+    Report,
+    Sides,
+    Source,
+    Tally,
+)
 from pytest_kindcov.report.texts import counted, shown
 
 if TYPE_CHECKING:
@@ -22,7 +32,9 @@ if TYPE_CHECKING:
     from pytest_kindcov.covdata.paths import Repository
     from pytest_kindcov.covdata.profile import Profile
     from pytest_kindcov.covdata.store import Store
-    from pytest_kindcov.report.model import Container, Phase, Previous
+    from pytest_kindcov.report.model import Previous
+
+_Part = TypeVar("_Part", Container, Issue, Phase)
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ def report(
     return Report(
         root=own.root,
         time=run.time or time.time(),
-        title=run.title,
+        title=shown(run.title),
         profile=profile,
         files=tuple(
             dataclasses.replace(
@@ -112,9 +124,9 @@ def report(
             )
             for program in store.programs
         ),
-        containers=run.containers,
-        issues=(*run.issues, *issues),
-        phases=run.phases,
+        containers=tuple(map(_printable, run.containers)),
+        issues=(*map(_printable, run.issues), *issues),
+        phases=tuple(map(_printable, run.phases)),
         left_out=tuple(
             LeftOut(dataclasses.replace(file.tally, name=file.shown), why)
             for file, why in zip(files, reasons, strict=True)
@@ -146,6 +158,16 @@ def _source(profile: Profile, number: int, own: Repository, recorded: Mapping[st
         blocks=slice(0, 0),
         lines=slice(0, 0),
     )
+
+
+def _printable(one: _Part) -> _Part:
+    """The same, with texts that can be printed: the cluster and its pods chose them."""
+    texts: dict[str, Any] = {
+        field.name: shown(value)
+        for field in dataclasses.fields(one)
+        if isinstance(value := getattr(one, field.name), str)
+    }
+    return dataclasses.replace(one, **texts)
 
 
 def _not_painted(files: list[Source]) -> list[Issue]:

@@ -294,11 +294,13 @@ class Patch:
     Args:
         against: the commit, as it was given.
         files: those with lines that have statements.
+        unknown: paths of those that changed since the build: nobody knows what ran.
 
     """
 
     against: str
     files: tuple[PatchFile, ...]
+    unknown: tuple[str, ...] = ()
 
     @property
     def tally(self) -> Tally:

@@ -39,7 +39,7 @@ def read(report: Report, against: str) -> tuple[Patch, list[Issue]]:
 
     """
     new = added(report.root, against)
-    files, issues = [], []
+    files, issues, unknown = [], [], []
     for file in sorted(report.files, key=lambda file: file.path):
         lines = new.get(file.path) if file.path else None
         if not lines:
@@ -47,6 +47,7 @@ def read(report: Report, against: str) -> tuple[Patch, list[Issue]]:
         if file.changed:
             reason = "changed since the build: its lines in the patch are not counted"
             issues.append(Issue("changed", file.path, reason))
+            unknown.append(file.path)
             continue
         own = report.lines_of(file)
         of_patch = [
@@ -58,7 +59,7 @@ def read(report: Report, against: str) -> tuple[Patch, list[Issue]]:
             covered = tuple(number for number, hits in of_patch if hits)
             missed = tuple(number for number, hits in of_patch if not hits)
             files.append(PatchFile(file.path, covered, missed))
-    return Patch(against, tuple(files)), issues
+    return Patch(shown(against), tuple(files), tuple(unknown)), issues
 
 
 def added(root: Path, against: str) -> dict[str, set[int]]:

@@ -179,7 +179,7 @@ def text(request: Request, report: Report) -> str:
     if request.type.directory:
         raise KindCovError(f"{request.kind} is a directory: name one")
     data: bytes = _module(request.type).content(report, request.flags)
-    return data.decode()
+    return data.decode("utf-8", "replace")
 
 
 def _module(kind: Type) -> ModuleType:
