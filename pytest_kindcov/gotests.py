@@ -119,6 +119,7 @@ class Package:
                     f"the Go tests in {self.directory} cannot be compiled",
                     cause=error.output or error.cause,
                     remedy="try `go vet` there; build tags belong into kindcov_go_flags",
+                    slug="go-tests-not-compiled",
                 ) from error
         return self.program.exists()
 
@@ -215,6 +216,7 @@ class Package:
                 cause=output[-2000:],
                 remedy="RunSpecs must be reached without a cluster: set-up belongs into"
                 " BeforeSuite, which a dry run leaves out",
+                slug="specs-not-listed",
             )
         its = [spec for spec in specs if spec.get("LeafNodeType") == "It"]
         # Ginkgo shuffles; pytest and its workers want one order.
@@ -263,7 +265,10 @@ class Package:
         except CommandError as error:
             if error.code is None:
                 raise SuiteError(
-                    f"{self.directory.name}: {command[2]} did not end", cause=error.output
+                    f"{self.directory.name}: {command[2]} did not end within {timeout:.0f} s",
+                    cause=error.output,
+                    remedy="give it longer: kindcov_go_timeout",
+                    slug="go-test-not-in-time",
                 ) from error
             return error.code, error.output
         return 0, output.text

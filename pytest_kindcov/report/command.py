@@ -57,7 +57,7 @@ def run(
     store = stores.read(given.paths)
     before = jsonfile.previous(Path(previous)) if previous else None
     if previous and before is None:
-        raise KindCovError(f"{previous} is no JSON report of kindcov")
+        raise KindCovError(f"{previous} is no JSON report of kindcov", slug="previous-not-readable")
     with tempfile.TemporaryDirectory(prefix="kindcov-") as scratch:
         given = _with_data(given, own, directory, scratch)
         report = wanted.build(store, own, given.run, wish, before)
@@ -85,7 +85,9 @@ def _leave(directory: Path, report: Report, of_run: Run) -> None:
         runfile.write(directory, of_run)
     except OSError as error:
         raise KindCovError(
-            f"{directory} cannot be written", cause=error.strerror or str(error)
+            f"{directory} cannot be written",
+            cause=error.strerror or str(error),
+            slug="report-not-written",
         ) from error
 
 

@@ -37,6 +37,7 @@ def check(target: Path, report: Report) -> None:
             raise KindCovError(
                 f"{target} has other coverage files, such as {name}",
                 remedy="name a directory without",
+                slug="report-in-the-way",
             )
 
 

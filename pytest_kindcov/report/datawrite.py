@@ -83,7 +83,9 @@ def write(
                 file.replace(target / file.name)
     except (OSError, sqlite3.Error) as error:
         raise HarvestError(
-            f"who ran what cannot be written to {target}", cause=str(error)
+            f"who ran what cannot be written to {target}",
+            cause=str(error),
+            slug="record-not-written",
         ) from error
     return target / datafile.NAME
 

@@ -67,7 +67,11 @@ def finish(
         runfile.write(directory, run)
     except OSError as error:
         done.errors.append(
-            HarvestError(f"{directory} cannot be written", cause=error.strerror or str(error))
+            HarvestError(
+                f"{directory} cannot be written",
+                cause=error.strerror or str(error),
+                slug="report-not-written",
+            )
         )
     try:
         report = wanted.build(store, own, run, wish, previous)

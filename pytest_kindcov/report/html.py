@@ -77,6 +77,7 @@ def check(target: Path, _report: Report | None = None) -> None:
                 f"the html report is not written: {path} is in its place",
                 cause="it is not of a report of pytest-kindcov",
                 remedy="name another directory, or remove it",
+                slug="report-in-the-way",
             )
 
 

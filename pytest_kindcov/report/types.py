@@ -164,7 +164,9 @@ def emit(request: Request, report: Report, base: Path) -> str:
         (place.append if kind.appends else place.file)(target, data)
     except OSError as error:
         raise KindCovError(
-            f"the {request.kind} report cannot be written", cause=f"{target}: {error.strerror}"
+            f"the {request.kind} report cannot be written",
+            cause=f"{target}: {error.strerror}",
+            slug="report-not-written",
         ) from error
     return str(target)
 
@@ -177,7 +179,9 @@ def text(request: Request, report: Report) -> str:
 
     """
     if request.type.directory:
-        raise KindCovError(f"{request.kind} is a directory: name one")
+        raise KindCovError(
+            f"{request.kind} is a directory: name one", slug="report-needs-directory"
+        )
     data: bytes = _module(request.type).content(report, request.flags)
     return data.decode("utf-8", "replace")
 
