@@ -18,7 +18,7 @@ from pytest_kindcov.cluster import owners
 from pytest_kindcov.cluster.engine import Engine
 from pytest_kindcov.cluster.node import Node
 from pytest_kindcov.cluster.preflight import WARN, Check
-from pytest_kindcov.errors import CommandError, HarvestError
+from pytest_kindcov.errors import CommandError
 from pytest_kindcov.harvest import files
 
 if TYPE_CHECKING:
