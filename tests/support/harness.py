@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 ONE_ENGINE = pytest.mark.parametrize("engine", ["podman"], indirect=True)
 """For what does not depend on the engine."""
+DOCKER = pytest.mark.parametrize("engine", ["docker"], indirect=True)
+"""For what is looked at under the other engine besides."""
 
 
 @dataclass(frozen=True)
