@@ -190,10 +190,11 @@ def _counting(
     What started after the stop began (a controller's replacement pod) served no test.
     """
     known = {container.id for container in before.containers}
+    unread = set(before.errors) - {container.node for container in before.containers}
     found = {
         container.id: container
         for container in after.containers
-        if container.id in known or container.node in before.errors
+        if container.id in known or container.node in unread
     }
     for node in after.errors:
         of_node = [one for one in before.containers if one.node == node]

@@ -50,8 +50,22 @@ def full_node(launch: Launch, shared: Cluster) -> Iterator[Result]:
 
 
 NODE_ROWS = (
-    Row("exit", 1, message=r"default/early-\S+ \(early\) ended", counts={"a": 4}),
-    Row("start", 1, message=r"^ERROR .*default/late-\S+", says=("remedy: ",), counts={"b": 1}),
+    Row(
+        "exit",
+        1,
+        message=r"^ERROR default/early-\S+ \(early\) ended without writing .*exit code 0",
+        slug="coverage-lost",
+        says=("last read at", "remedy: "),
+        counts={"a": 4},
+    ),
+    Row(
+        "start",
+        1,
+        message=r"^ERROR the disk of node \S+ is full",
+        slug="disk-full",
+        says=("cause: /var/lib/kindcov", "remedy: make room"),
+        counts={"b": 1},
+    ),
 )
 
 
