@@ -38,10 +38,10 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
         running.kill()
 
 
-def claimed(cluster: str, pid: int, **values: object) -> owners.Owner:
+def claimed(cluster: str, pid: int, engine: Engine = PODMAN, **values: object) -> owners.Owner:
     """A cluster that another process made."""
-    assert owners.claim(cluster, PODMAN)
-    owner = replace(owners.owners()[cluster], pid=pid, started=owners.started(pid))
+    assert owners.claim(cluster, engine)
+    owner = replace(owners.owners(engine)[cluster], pid=pid, started=owners.started(pid))
     owner = replace(owner, **values)  # type: ignore[arg-type]
     assert owners._write(owner)
     return owner
@@ -53,14 +53,17 @@ def present(*names: str) -> dict[str, list[Container]]:
 
 def test_claim_is_private_and_goes(state: Path) -> None:
     assert owners.claim("kindcov-1-ab", PODMAN, state)
-    (path,) = state.iterdir()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [path.name for path in sorted(state.iterdir())] == [
+        "kindcov-1-ab.podman.json",
+        "kindcov-1-ab.podman.lock",
+    ]
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in state.iterdir())
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     owner = owners.owners()["kindcov-1-ab"]
     assert owner.pid == os.getpid()
     assert owner.alive() is True
-    owners.release("kindcov-1-ab")
-    owners.release("kindcov-1-ab")
+    owners.release("kindcov-1-ab", PODMAN)
+    owners.release("kindcov-1-ab", PODMAN)
     assert list(state.iterdir()) == []
 
 
@@ -95,7 +98,7 @@ def test_what_cannot_be_known_is_not_dead() -> None:
 
 def test_others_are_never_ours(process: subprocess.Popen[bytes]) -> None:
     claimed("kindcov-1-kept", 999_999, kept=True)
-    claimed("kindcov-1-docker", 999_999, engine="docker")
+    claimed("kindcov-1-docker", 999_999, Engine("docker"))
     claimed("kindcov-1-far", 999_999, endpoint="CONTAINER_HOST=ssh://far")
     names = ("kindcov-1-kept", "kindcov-1-docker", "kindcov-1-far", "kindcov-7-xx", "kind", "mine")
     found = orphans.find(PODMAN, present(*names))
@@ -107,8 +110,8 @@ def test_others_are_never_ours(process: subprocess.Popen[bytes]) -> None:
 
 def test_keeping_is_noted() -> None:
     owners.claim("kindcov-1-ab", PODMAN)
-    owners.keep("kindcov-1-ab")
-    owners.keep("kindcov-none")
+    owners.keep("kindcov-1-ab", PODMAN)
+    owners.keep("kindcov-none", PODMAN)
     assert owners.owners()["kindcov-1-ab"].kept
     assert set(owners.owners()) == {"kindcov-1-ab"}
 
@@ -167,7 +170,7 @@ def test_only_the_runs_own_directory_is_removed(tmp_path: Path, scratch: str) ->
 
 def test_strange_notes_are_left_out(state: Path) -> None:
     owners.claim("kindcov-1-ab", PODMAN)
-    good = (state / "kindcov-1-ab.json").read_text()
+    good = (state / "kindcov-1-ab.podman.json").read_text()
     for number, text in enumerate(
         ["", "[]", "{}", "\xff", good, json.dumps({**json.loads(good), "machine": ["x"]})]
     ):
@@ -178,7 +181,7 @@ def test_strange_notes_are_left_out(state: Path) -> None:
 def test_names_that_are_no_names_are_refused(state: Path) -> None:
     for name in ("../x", "a/b", "", "x" * 200, "-x"):
         assert not owners.claim(name, PODMAN)
-        owners.release(name)
+        owners.release(name, PODMAN)
     assert not state.exists()
 
 
