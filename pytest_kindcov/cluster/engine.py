@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from python_on_whales import DockerClient
 
-# Seconds. A daemon that answers does so in 0.1 s; a cold podman machine was seen to need 10.
-_PROBE = 20
+# Seconds. A daemon that answers does so in 0.1 s; a busy machine was seen to need more than 20.
+_PROBE = 60
 _CALL = 60
 CLUSTER_LABEL = "io.x-k8s.kind.cluster"
 OWN_NODE_IMAGE = "localhost/kindcov-node"

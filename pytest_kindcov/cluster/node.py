@@ -26,8 +26,8 @@ _LOAD = 300.0
 IMPORT = ["ctr", "-n", "k8s.io", "images", "import", "--digests", "--snapshotter=overlayfs", "-"]
 """Reads an image archive from standard input into the node's store."""
 
-# An import also gives the content a name of its own, and the CRI plugin one by its id: where no other
-# name of the content is left they go too.
+# An import also gives the content a name of its own, and the CRI plugin one by its id: where no
+# other name of the content is left they go too.
 _RESTORE = """
 set -e
 images() { ctr -n k8s.io images "$@"; }

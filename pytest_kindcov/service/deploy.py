@@ -42,11 +42,16 @@ _FIRST = (
 OWN_LABEL = "app.kubernetes.io/managed-by"
 SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 """Namespaces of the cluster itself."""
-_WORKLOADS = {
-    "apps/v1": ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"),
-    "batch/v1": ("CronJob", "Job"),
-    "v1": ("Pod", "ReplicationController"),
-}
+# Each before what it owns.
+_WORKLOADS = (
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("apps/v1", "ReplicaSet"),
+    ("batch/v1", "CronJob"),
+    ("batch/v1", "Job"),
+    ("v1", "Pod"),
+)
 _LAST = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 
 _ACCOUNT = 30.0
@@ -176,28 +181,36 @@ def _old_pods(
 
 
 def clear(api: Api) -> None:
-    """Delete the workloads and the addresses that earlier runs made; their pods are not waited for.
+    """Delete the workloads and the addresses that earlier runs made.
 
     All else stays: it is applied again, or is what tests left.
     """
-    doomed = [
-        ("v1", "Service", obj)
-        for obj in api.list("v1", "Service", None, f"{OWN_LABEL}={FIELD_MANAGER}")
-    ]
-    for api_version, kinds in _WORKLOADS.items():
-        for kind in kinds:
-            doomed += [
-                (api_version, kind, obj)
-                for obj in api.list(api_version, kind)
-                if not obj["metadata"].get("ownerReferences") and _is_ours(obj)
-            ]
-    for api_version, kind, obj in doomed:
-        metadata = obj["metadata"]
-        api.delete(api_version, kind, metadata["name"], metadata["namespace"], grace=0)
-        selector = ((obj.get("spec") or {}).get("selector") or {}).get("matchLabels")
-        for pod in select(api, metadata["namespace"], selector) if selector else []:
-            its = pod["metadata"]
-            api.delete("v1", "Pod", its["name"], its["namespace"], grace=0)
+    for service in api.list("v1", "Service", None, f"{OWN_LABEL}={FIELD_MANAGER}"):
+        metadata = service["metadata"]
+        api.delete("v1", "Service", metadata["name"], metadata["namespace"])
+    doomed: set[str] = set()
+
+    def gone() -> bool:
+        """Owners first, so that nothing comes back; pods are not waited for by their nodes."""
+        left = False
+        for api_version, kind in _WORKLOADS:
+            for obj in api.list(api_version, kind):
+                metadata = obj["metadata"]
+                owned_by = {owner["uid"] for owner in metadata.get("ownerReferences") or []}
+                if metadata["uid"] in doomed or owned_by & doomed or _is_ours(obj):
+                    left = True
+                    doomed.add(metadata["uid"])
+                    api.delete(api_version, kind, metadata["name"], metadata["namespace"], grace=0)
+        return not left
+
+    wait_until(
+        gone,
+        what="the earlier run's workloads being gone",
+        timeout=_OLD_GONE,
+        interval=0.05,
+        slug="old-pod-stays",
+        error=DeployError,
+    )
 
 
 def _is_ours(obj: Object) -> bool:

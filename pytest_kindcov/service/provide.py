@@ -245,8 +245,9 @@ class Provider:
             return cluster.nodes
         found = on_all(cluster.nodes, lambda node: node.image_id(reference))
         lacking = [pair for pair in zip(cluster.nodes, found, strict=True) if pair[1] != image_id]
-        for node, before in lacking if cluster.ledger is not None else []:
-            cluster.ledger.loading(node, reference, before)
+        if cluster.ledger is not None:
+            for node, before in lacking:
+                cluster.ledger.loading(node, reference, before)
         return [node for node, _ in lacking]
 
     def _kubectl(self) -> list[str]:
