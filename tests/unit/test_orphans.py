@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_kindcov.cluster import orphans, owners
 from pytest_kindcov.cluster.engine import Container, Engine
+from pytest_kindcov.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PODMAN = Engine("podman")
 
@@ -192,3 +194,100 @@ def test_without_a_place_to_write_nothing_is_noted(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     assert not owners.claim("kindcov-1-ab", PODMAN)
     assert owners.owners() == {}
+
+
+HOLDER = """
+import sys
+from pytest_kindcov.cluster import engine, owners
+try:
+    print(owners.claim(sys.argv[1], engine.Engine("podman"), attached=True), flush=True)
+except Exception as error:
+    print(error, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def another_run(cluster: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process that takes a cluster and goes on, and what it said."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, cluster],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        yield process, process.stdout.readline()
+        process.kill()
+
+
+def test_a_cluster_in_use_is_refused_and_its_holder_named() -> None:
+    with another_run("kind") as (holder, said):
+        assert said == "True\n"
+        with pytest.raises(ClusterError) as refused:
+            owners.claim("kind", PODMAN)
+        assert refused.value.slug == "cluster-in-use"
+        assert f"process {holder.pid} has it since 20" in refused.value.cause
+        assert str(Path.cwd()) in refused.value.cause
+        assert owners.owners()["kind"].pid == holder.pid
+        assert owners.claim("kind", Engine("docker"))  # another one of that name
+        holder.kill()
+        holder.wait()
+        assert owners.claim("kind", PODMAN)
+
+
+def test_the_lock_alone_refuses(state: Path) -> None:
+    """Whatever the note says, or does not say yet."""
+    owners.claim("kind", PODMAN)
+    (state / "kind.podman.json").unlink()
+    with another_run("kind") as (_, said):
+        assert said.startswith("cluster kind is in use")
+
+
+def test_who_releases_lets_others_in(state: Path) -> None:
+    owners.claim("kind", PODMAN)
+    owners.release("kind", PODMAN)
+    with another_run("kind") as (_, said):
+        assert said == "True\n"
+
+
+def test_kept_cluster_is_free_for_others() -> None:
+    owners.claim("kindcov-1-ab", PODMAN, key={"a": "b"})
+    owners.keep("kindcov-1-ab", PODMAN)
+    with another_run("kindcov-1-ab") as (_, said):
+        assert said == "True\n"
+        assert not owners.owners()["kindcov-1-ab"].kept
+
+
+def test_what_was_noted_before_comes_back(state: Path) -> None:
+    owners.claim("kindcov-1-ab", PODMAN, key={"a": "b"})
+    owners.keep("kindcov-1-ab", PODMAN)
+    kept = owners.owners()["kindcov-1-ab"]
+    owners.claim("kindcov-1-ab", PODMAN, attached=True)
+    owners.claim("kindcov-1-ab", PODMAN, attached=True)  # after a run that was killed
+    assert owners.owners()["kindcov-1-ab"].attached
+    owners.give_back("kindcov-1-ab", PODMAN)
+    assert owners.owners()["kindcov-1-ab"] == kept
+    assert [path.suffix for path in state.iterdir()] == [".json"]
+
+
+def test_what_was_not_given_back_stays_noted(state: Path) -> None:
+    owners.claim("kind", PODMAN, attached=True)
+    owners.ledger("kind", PODMAN).touch()
+    owners.give_back("kind", PODMAN)
+    assert owners.owners()["kind"].attached
+    owners.ledger("kind", PODMAN).unlink()
+    owners.give_back("kind", PODMAN)
+    assert list(state.iterdir()) == []
+
+
+def test_clusters_that_runs_only_used_are_no_orphans() -> None:
+    """They are not ours: nothing may ever remove them."""
+    claimed("kind", 999_999, attached=True)
+    claimed("gone", 999_999, attached=True)
+    found = orphans.find(PODMAN, present("kind"))
+    assert found.orphans == ()
+    assert [owner.cluster for owner in found.borrowed] == ["kind"]
+    assert set(owners.owners()) == {"kind"}
+    claimed("kind", os.getpid(), attached=True)
+    assert orphans.find(PODMAN, present("kind")) == orphans.Found((), (), ())
