@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import browser
 import ordersrun
 import pytest
+from browser import texts
 
 from pytest_kindcov.report import html
 from pytest_kindcov.report.web import index
@@ -64,15 +65,6 @@ def page(chromium: browser.Page) -> Iterator[browser.Page]:
     chromium.complaints.clear()
     yield chromium
     assert chromium.complaints == []
-
-
-def texts(page: browser.Page, selector: str) -> list[str]:
-    """The text of the elements that can be seen."""
-    found: list[str] = page.run(
-        f"[...document.querySelectorAll({selector!r})]"
-        ".filter((e) => e.checkVisibility()).map((e) => e.textContent)"
-    )
-    return found
 
 
 @pytest.mark.parametrize("line", KNOWN)

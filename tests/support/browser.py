@@ -145,6 +145,15 @@ class Page:
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
 
+def texts(page: Page, selector: str) -> list[str]:
+    """The text of the elements that can be seen."""
+    found: list[str] = page.run(
+        f"[...document.querySelectorAll({selector!r})]"
+        ".filter((e) => e.checkVisibility()).map((e) => e.textContent)"
+    )
+    return found
+
+
 @contextlib.contextmanager
 def opened(flags: Sequence[str] = ()) -> Iterator[Page]:
     """A browser of its own with one tab; ended with all its processes."""
