@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.report.model import Tally
-from pytest_kindcov.report.texts import counted, ranges, runs, shown
+from pytest_kindcov.report.texts import counted, points, ranges, runs, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -171,10 +171,7 @@ def trend(report: Report) -> str:
     if report.previous is None:
         return ""
     before, total = report.previous.tally, report.total
-    change = 100 * (total.share - before.share)
-    # A change is not shown as none.
-    digits = next((n for n in (1, 2, 3) if abs(change) * 10**n >= 1), 3)
-    text = f"{float(change):+.{digits}f} points" if change else "unchanged"
+    text = points(total, before) or "unchanged"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(report.previous.time))
     rows = (
         f"{total.covered - before.covered:+} run, {total.statements - before.statements:+} in all"
