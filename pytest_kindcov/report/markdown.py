@@ -71,7 +71,7 @@ def _packages(report: Report, skip_covered: bool) -> list[str]:
         *(f"| {text(t.name)} | {t.statements} | {t.missed} | {t.percent} |" for t in tallies),
     ]
     if more > 0:
-        rows.append(f"| … {more} more, all covered better | | | |")
+        rows.append(f"| … {more} more, none covered less | | | |")
     total = report.total
     cells = f"**{total.statements}** | **{total.missed}** | **{total.percent}**"
     return [*rows, f"| **Total** | {cells} |", ""]

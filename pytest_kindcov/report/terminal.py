@@ -74,7 +74,7 @@ def tables(
         tallies = left
     if rows is not None and len(tallies) > rows:
         tallies = sorted(tallies, key=lambda tally: (tally.share, -tally.missed, tally.name))
-        notes.append(f"... {len(tallies) - rows} more {what.lower()}s, all covered better")
+        notes.append(f"... {len(tallies) - rows} more {what.lower()}s, none covered less")
         tallies = tallies[:rows]
     lines = _table(what, tallies, report.total, width, missed)
     lines[-2:-2] = notes
@@ -125,7 +125,7 @@ def _sides(shares: list[Shares], width: int, rows: int | None) -> list[str]:
     more = []
     if rows is not None and len(packages) > rows:
         packages.sort(key=lambda row: (-row.neither, row.name))
-        more = [f"... {len(packages) - rows} more packages"]
+        more = [f"... {len(packages) - rows} more packages, none with more that nothing ran"]
         packages = packages[:rows]
     longest = max(len(row.name) for row in [*packages, total])
     room = max(min(longest, width - len(_SIDES)), len("Statements run by"))
