@@ -241,7 +241,12 @@ def test_patch_as_diff_cover_sees_it(shop: Shop, tmp_path: Path) -> None:
         words = [str(shop.data), "--root", str(shop.root), "--compare=base", "--patch-under=60"]
         code, (text,) = verdict([*words, f"--report=xml:{xml}"], tmp_path)
         ours = json.loads((tmp_path / "r.json").read_text())["patch"]
-        command = [Path(sys.executable).parent / "diff-cover", xml, "--compare-branch", "base"]
+        command: list[str | Path] = [
+            Path(sys.executable).parent / "diff-cover",
+            xml,
+            "--compare-branch",
+            "base",
+        ]
         done = subprocess.run(
             [*command, "--fail-under", "60", "--format", f"json:{theirs}"],
             cwd=shop.root, capture_output=True, text=True, check=False,
