@@ -13,9 +13,9 @@ import pytest
 
 from pytest_kindcov import cli
 from pytest_kindcov.covdata import store as stores
-from pytest_kindcov.report import contexts, datafile, make, runfile, sources
+from pytest_kindcov.report import contexts, datafile, make, runfile, sources, texts
 from pytest_kindcov.report.finish import finish
-from pytest_kindcov.report.model import Container, Issue, Phase
+from pytest_kindcov.report.model import Container, Issue, Phase, Tally
 from pytest_kindcov.report.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -155,6 +155,22 @@ def test_trend(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     before.write_text('{"total": {"statements": 1, "covered": 2}, "time": 1}')
     assert cli.main([*both]) == 1
     assert "is no JSON report" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "text"),
+    [
+        ((10, 5), (10, 5), ""),
+        ((10, 5), (4, 2), ""),
+        ((10, 6), (10, 5), "+10.0 points"),
+        ((100_000, 50_000), (100_000, 50_004), "-0.004 points"),
+        ((10**7, 10**7 - 1), (10**7, 10**7), "-0.00001 points"),
+    ],
+)
+def test_a_change_is_not_shown_as_none(
+    now: tuple[int, int], before: tuple[int, int], text: str
+) -> None:
+    assert texts.points(Tally("", *now), Tally("", *before)) == text
 
 
 # Unit tests.
