@@ -104,6 +104,8 @@ def _patch(report: Report) -> list[str]:
     if not lines:
         return []
     places = [f"- {text(place)}" for place in terminal.patch_places(report)]
+    if not places:
+        return [text(lines[0]), ""]
     return [text(lines[0]), "", *places[:_ROWS], *(["- …"] if len(places) > _ROWS else []), ""]
 
 
