@@ -111,6 +111,13 @@ def build(
     try:
         run(args, timeout=_BUILD, env=environment, cwd=package.module_dir, cancel=cancel)
     except CommandError as error:
+        if "no space left on device" in error.output:
+            raise BuildError(
+                f"service {spec.title}: there is no room for its program",
+                cause=error.output.splitlines()[-1],
+                remedy=f"make room for temporary files in {output.parent.parent}, or set TMPDIR",
+                slug="disk-full",
+            ) from error
         raise BuildError(
             f"service {spec.title}: {package.import_path} does not compile",
             cause=error.output or str(error),

@@ -145,6 +145,8 @@ class Provision:
         return api
 
     def _make_cluster(self) -> KindCluster:
+        from pytest_kindcov.session.obtain import Obtain
+
         settings = self.run.settings
         if settings.coverage and not place.writable(settings.dir):
             raise HarvestError(
@@ -155,11 +157,9 @@ class Provision:
             )
         engine = self._engine
         self._tasks.append(self._pool.submit(self._name_orphans, engine))
-        from pytest_kindcov.session.obtain import Obtain
-
         cluster = Obtain(self.run, engine, self._begun).cluster()
         self.run.phase("cluster", self.run.begin)
-        if self.run.settings.coverage:
+        if settings.coverage:
             from pytest_kindcov.harvest.inject import inject
 
             inject(cluster.nodes)
