@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
 
-import soak
+import randomrun
 from faulttable import Cluster
 from harness import Runner, TestEngine
 
@@ -37,7 +37,7 @@ def main(runs: int, first: int) -> int:
 
         try:
             subprocess.run(create, env=env, timeout=300, check=True)
-            failed = soak.soak(range(first, first + runs), make, cluster)
+            failed = randomrun.soak(range(first, first + runs), make, cluster)
         finally:
             subprocess.run([kind, "delete", "cluster", *words], env=env, timeout=120, check=True)
     print(f"{runs} runs, {len(failed)} wrong: {sorted(failed)}")

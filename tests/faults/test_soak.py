@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import soak
+import randomrun
 from harness import ONE_ENGINE, Runner
 
 if TYPE_CHECKING:
@@ -29,4 +29,4 @@ def test_soak(
         place = tmp_path_factory.mktemp("soak")
         return Runner.within(place, engine, node_image, kind_bin), place / "repository"
 
-    assert soak.soak(range(1, RUNS + 1), make, shared) == {}
+    assert randomrun.soak(range(1, RUNS + 1), make, shared) == {}
