@@ -157,7 +157,7 @@ class Cluster:
         found = self.exec(
             "bash",
             "-c",
-            "find /var/lib /usr -xdev -name '*kindcov*' 2> /dev/null | head -n 5;"
+            "ls -d /var/lib/kindcov /usr{,/local}/{s,}bin/*before-kindcov 2> /dev/null;"
             " ps -C perl -o args= || true",
         )
         objects = self.exec(*OBJECTS)
