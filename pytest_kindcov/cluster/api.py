@@ -79,12 +79,12 @@ class Api:
     def get(self, api_version: str, kind: str, name: str, namespace: str) -> Object | None:
         """One object, or None where there is none."""
         resource = self._resource(api_version, kind)
+        found: Object | None = None
         with _told(f"cannot read {kind} {namespace}/{name}", absent=True):
-            result: Object = self._client.get(
+            found = self._client.get(
                 resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
             ).to_dict()
-            return result
-        return None
+        return found
 
     def list(
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""

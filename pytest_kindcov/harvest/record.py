@@ -254,8 +254,8 @@ class Recorder:
                 continue
             if live.last is not None:
                 # Of a node that could not be read when the stop began, the end was not seen.
-                after = live.read - self._stopped
-                after = after if live.stopping and after >= 0 else None
+                beyond = live.read - self._stopped
+                after = beyond if live.stopping and beyond >= 0 else None
                 last = found.get(live.process.container)
                 if last is None or last.last < live.seen:
                     found[live.process.container] = Seen(live.seen, after)

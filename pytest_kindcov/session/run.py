@@ -109,7 +109,7 @@ def known(error: Exception) -> KindCovError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return KindCovError(
             f"{error.filename or 'a file'} cannot be written",
-            cause=error.strerror,
+            cause=str(error.strerror),
             remedy="make room in this directory and in that for temporary files: "
             + tempfile.gettempdir(),
             slug="disk-full",

@@ -12,13 +12,14 @@ from harness import ONE_ENGINE
 if TYPE_CHECKING:
     from faulttable import Cluster, Launch, Result
 
+Case = tuple[str, str, dict[str, object], str, str]
 COREDNS = "registry.k8s.io/coredns/coredns:v1.12.1"
 PAUSE = "registry.k8s.io/pause:3.10.1"
 CAT = {"exec": {"command": ["cat", "/ready"]}, "periodSeconds": 1}
 ABSENT = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "k"}}}
 ALWAYS = {"imagePullPolicy": "IfNotPresent", "readinessProbe": {"tcpSocket": {"port": 53}}}
 # Name, its image, more of its container, slug, cause and remedy.
-PODS = (
+PODS: tuple[Case, ...] = (
     ("never", "localhost/absent:1", {}, "image-never-pulled", "ErrImageNeverPull"),
     ("pull", "registry.invalid/absent:1", ALWAYS, "image-pull-failed", "registry.invalid"),
     ("probe", PAUSE, {"readinessProbe": CAT}, "probe-impossible", "cat"),
@@ -27,7 +28,7 @@ PODS = (
     ("big", COREDNS, {"resources": {"requests": {"cpu": 200}}}, "pod-unschedulable", "cpu"),
 )
 LEVEL = {"pod-security.kubernetes.io/enforce": "restricted"}
-STRICT = ("strict", COREDNS, {}, "pod-security", "privilege")
+STRICT: Case = ("strict", COREDNS, {}, "pod-security", "privilege")
 ROWS = tuple(
     Row(name, 1, outcome="ERROR", message=rf"^ERROR service {name}: ", slug=slug,
         says=(says, "remedy: "))

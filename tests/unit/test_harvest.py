@@ -15,6 +15,7 @@ import pytest
 from pytest_kindcov.covdata.paths import Repository
 from pytest_kindcov.errors import CoverageDataError
 from pytest_kindcov.harvest import files, raw, verdict
+from pytest_kindcov.harvest.inject import BASE
 from pytest_kindcov.harvest.stop import Ends, stop
 from pytest_kindcov.report.finish import Finished, finish
 from pytest_kindcov.report.make import Run
@@ -292,7 +293,7 @@ def test_archive_takes_what_is_coverage_and_nothing_else(tmp_path: Path) -> None
     big = data / f"covcounters.{'0' * 32}.3.1"
     big.touch()
     os.truncate(big, files.MAX_FILE)
-    script = files._ARCHIVE.replace(files.BASE, str(tmp_path))
+    script = files._ARCHIVE.replace(BASE, str(tmp_path))
     done = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
     first, second = files.unpack(done.stdout, "node").containers
     assert (first.id, set(first.files)) == (honest, {META, COUNTERS})
@@ -321,7 +322,7 @@ def test_meta_data_that_a_pod_damaged_are_taken_from_another(
             raise CoverageDataError("truncated")
         return whole
 
-    monkeypatch.setattr(raw.meta_files, "read", read)
+    monkeypatch.setattr("pytest_kindcov.covdata.meta.read", read)
     for order in (1, -1):
         containers = [
             files.Container("a" * 64, "n", files={META: b"who"}),
