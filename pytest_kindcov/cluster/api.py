@@ -79,12 +79,14 @@ class Api:
     def get(self, api_version: str, kind: str, name: str, namespace: str) -> Object | None:
         """One object, or None where there is none."""
         resource = self._resource(api_version, kind)
-        found: Object | None = None
-        with _told(f"cannot read {kind} {namespace}/{name}", absent=True):
-            found = self._client.get(
-                resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
-            ).to_dict()
-        return found
+        try:
+            with _told(f"cannot read {kind} {namespace}/{name}"):
+                result: Object = self._client.get(
+                    resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
+                ).to_dict()
+                return result
+        except Absent:
+            return None
 
     def list(
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
@@ -165,7 +167,7 @@ class Api:
         options: Object = {"propagationPolicy": "Background"}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
-        with _told(f"cannot delete {kind} {namespace}/{name}", absent=True):
+        with contextlib.suppress(Absent), _told(f"cannot delete {kind} {namespace}/{name}"):
             self._client.delete(
                 resource,
                 name=name,
@@ -250,6 +252,10 @@ def import_ahead(*, low: bool) -> None:
     import kubernetes.dynamic  # noqa: F401
 
 
+class Absent(ClusterError):
+    """There is no such object."""
+
+
 class UnknownKind(ClusterError):
     """The API server does not serve this kind (yet)."""
 
@@ -273,22 +279,15 @@ def container_statuses(pod: Object) -> list[Object]:
 
 
 @contextlib.contextmanager
-def _told(what: str, *, absent: bool = False) -> Iterator[None]:
-    """Errors of the client as ours.
-
-    Args:
-        what: cannot be done then.
-        absent: whether the object need not be there.
-
-    """
+def _told(what: str) -> Iterator[None]:
+    """Errors of the client as ours; `what` cannot be done then."""
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 
     try:
         yield
     except ApiException as error:
-        if not (absent and error.status == 404):
-            raise _refused(what, error) from error
+        raise _refused(what, error) from error
     except HTTPError as error:
         raise ClusterError(
             what,
@@ -305,4 +304,5 @@ def _refused(what: str, error: Any) -> ClusterError:
         message = str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         message = str(error.reason or error)
-    return ClusterError(what, cause=message, slug="api-refused")
+    kind = Absent if error.status == 404 else ClusterError
+    return kind(what, cause=message, slug="api-refused")
