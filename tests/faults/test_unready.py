@@ -17,7 +17,10 @@ COREDNS = "registry.k8s.io/coredns/coredns:v1.12.1"
 PAUSE = "registry.k8s.io/pause:3.10.1"
 CAT = {"exec": {"command": ["cat", "/ready"]}, "periodSeconds": 1}
 ABSENT = {"name": "A", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "k"}}}
-ALWAYS = {"imagePullPolicy": "IfNotPresent", "readinessProbe": {"tcpSocket": {"port": 53}}}
+ALWAYS: dict[str, object] = {
+    "imagePullPolicy": "IfNotPresent",
+    "readinessProbe": {"tcpSocket": {"port": 53}},
+}
 # Name, its image, more of its container, slug, cause and remedy.
 PODS: tuple[Case, ...] = (
     ("never", "localhost/absent:1", {}, "image-never-pulled", "ErrImageNeverPull"),
