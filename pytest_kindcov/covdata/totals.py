@@ -2,11 +2,12 @@
 
 What a run leaves behind is hundreds of small files. They are decoded together, a batch at a time,
 and their records followed in step: the work for a record is then a vector operation over all files,
-not a Python statement. Measured with 1,001 files (18 MB) of one program: see bench/covdata.py.
+not a Python statement. See bench/covdata.py.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from dataclasses import dataclass
@@ -14,14 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_kindcov.covdata import alike as alikes
 from pytest_kindcov.covdata import counters, uleb
 from pytest_kindcov.covdata.records import Layout, walk, walk_all
 from pytest_kindcov.errors import CoverageDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
 
     from pytest_kindcov.covdata.model import Counters, Meta
@@ -31,15 +29,13 @@ if TYPE_CHECKING:
     Row = npt.NDArray[np.uint64]
 
 # Bytes of files that are held and followed together: the more files walk in step, the less a step
-# costs for each. Four times as many are not faster (new memory each time), and twice as large.
-_BATCH = 4 << 20
+# costs for each. Twice as many are not faster, and take 100 MB more.
+_BATCH = 8 << 20
 # Bytes that are decoded, and numbers that are added at once: their temporaries stay in the cache,
 # and are small enough to be taken from memory that was used before. Eight times as many cost 10 %.
 _CHUNK = 1 << 18
 # From so many files on, walking in step is faster than one by one (10 us a step, 0.5 us a record).
 _IN_STEP = 20
-
-
 # Threads that follow batches. numpy lets others run while it works: with two the whole is done in
 # half the time on two processors; a third finds Python's own lock taken.
 _THREADS = 2
@@ -199,51 +195,37 @@ class Total:
 def _follow(held: list[_File], layout: Layout) -> _Sum:
     """Add up files."""
     total = _Sum(layout)
-    batch = sorted(_unlike(held, total), key=lambda file: -file.records)
-    if not batch:
-        return total
+    batch = sorted(held, key=lambda file: -file.records)
     numbers, edges = _decode(batch)
-    records = np.array([file.records for file in batch], np.int64)
-    if len(batch) < _IN_STEP:
+    parts = _in_step(batch, numbers, edges, layout) if len(batch) >= _IN_STEP else None
+    if parts is None:
         _one_by_one(batch, numbers, edges, total)
-        return total
-    found, end = walk_all(numbers, edges[:-1], records)
-    if (end != edges[1:]).any():
-        _one_by_one(batch, numbers, edges, total)
-        return total
-    for first, last in _slices(edges):
-        # A column of `found` for each file, to one list of records for all.
-        columns = np.ascontiguousarray(found[: records[first], first:last].T)
-        have = np.arange(columns.shape[1]) < records[first:last, np.newaxis]
-        place = columns[have] - edges[first]
-        words = numbers[edges[first] : edges[last]]
-        try:
-            whose = layout.functions_at(words, place)
-        except CoverageDataError:
-            _one_by_one(batch[first:last], numbers, edges[first : last + 1], total)
-        else:
-            layout.add(total.row, words, place, whose)
-            total.files += last - first
+    else:
+        for part in parts:
+            layout.add(total.row, *part)
+        total.files += len(batch)
     return total
 
 
-def _unlike(files: list[_File], total: _Sum) -> list[_File]:
-    """Add the files that differ only in their counts, and give back the others."""
-    kinds: dict[tuple[int, int], list[_File]] = {}
-    for file in files:
-        kinds.setdefault((file.records, len(file.payload)), []).append(file)
-    rest = []
-    for (records, _), alike in kinds.items():
-        left = alike
-        while True:
-            payloads = [file.payload for file in left]
-            added = alikes.add(total.row, total.layout, records, payloads)
-            if not added.any():
-                break
-            total.files += int(added.sum())
-            left = [file for file, done in zip(left, added.tolist(), strict=True) if not done]
-        rest += left
-    return rest
+def _in_step(
+    files: list[_File], numbers: Words, edges: Index, layout: Layout
+) -> list[tuple[Words, Index, Index]] | None:
+    """All records as `Layout.add` takes them, some at a time; None if a file is damaged."""
+    place = walk_all(numbers, edges, np.array([file.records for file in files], np.int64))
+    if place is None:
+        return None
+    parting = np.searchsorted(place, np.arange(0, len(numbers), _CHUNK))
+    parting = np.unique(np.append(parting, len(place))).tolist()
+    parts = []
+    for first, last in itertools.pairwise(parting):
+        begin = int(place[first])
+        end = int(place[last]) if last < len(place) else len(numbers)
+        words, here = numbers[begin:end], place[first:last] - begin
+        try:
+            parts.append((words, here, layout.functions_at(words, here)))
+        except CoverageDataError:
+            return None
+    return parts
 
 
 def _one_by_one(files: list[_File], numbers: Words, edges: Index, total: _Sum) -> None:
@@ -259,16 +241,6 @@ def _one_by_one(files: list[_File], numbers: Words, edges: Index, total: _Sum) -
             total.files += 1
         except CoverageDataError as error:
             total.bad[file.name] = error.what
-
-
-def _slices(edges: Index) -> Iterator[tuple[int, int]]:
-    """Files, as many at a time as have `_CHUNK` numbers together."""
-    first = 0
-    while first < len(edges) - 1:
-        last = int(np.searchsorted(edges, edges[first] + _CHUNK, side="right")) - 1
-        last = max(last, first + 1)
-        yield first, last
-        first = last
 
 
 def _decode(files: list[_File]) -> tuple[Words, Index]:
