@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kindcov.report import datafile, runfile
+from pytest_kindcov.report import runfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,6 +51,8 @@ def find(paths: Iterable[str]) -> Inputs:
             directory = directory.parent
         else:
             found.append(str(directory / COVDATA))
+        from pytest_kindcov.report import datafile  # sqlite3: 3 ms, and not all have one
+
         runs.append(runfile.read(directory))
         if (directory / datafile.NAME).is_file():
             data.append(directory / datafile.NAME)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_kindcov.covdata.paths import Repository
-    from pytest_kindcov.covdata.profile import Profile
+    from pytest_kindcov.covdata.profile import File, Profile
     from pytest_kindcov.covdata.store import Store
     from pytest_kindcov.report.model import Previous
 
@@ -87,7 +87,11 @@ def report(
     if other is not None:
         issues += unlike(profile, other)
         profile, sides = join(profile, other)
-    files = [_source(profile, number, own, run.recorded) for number in range(len(profile.files))]
+    edges = np.searchsorted(profile.file, np.arange(len(profile.files) + 1)).tolist()
+    files = [
+        _source(file, profile, slice(first, last), own, run.recorded)
+        for file, first, last in zip(profile.files, edges[:-1], edges[1:], strict=True)
+    ]
     reasons = [globs.why_not(file, include, exclude) for file in files]
     keep = np.array([not why for why in reasons], bool)
     if not keep.all():
@@ -139,12 +143,12 @@ def report(
     )
 
 
-def _source(profile: Profile, number: int, own: Repository, recorded: Mapping[str, str]) -> Source:
+def _source(
+    file: File, profile: Profile, blocks: slice, own: Repository, recorded: Mapping[str, str]
+) -> Source:
     """A file of a profile; its places in the arrays come later."""
-    file = profile.files[number]
-    first, last = np.searchsorted(profile.file, [number, number + 1])
-    units = profile.units[first:last]
-    ran = profile.covered[first:last]
+    units = profile.units[blocks]
+    ran = profile.covered[blocks]
     statements = units[:, 4].astype(np.uint64)
     found = sources.find(file.path, own)
     return Source(
