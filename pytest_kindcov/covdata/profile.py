@@ -289,7 +289,8 @@ def read(data: bytes) -> Profile:
     table = np.array(numbers, np.uint64).reshape(-1, 6)
     if table[:, :5].max(initial=0) > _HIGHEST:
         raise CoverageDataError("a line number beyond 2^32")
-    paths = [name.decode("utf-8", "surrogateescape") for name in files]
+    # Spelled out as `write` has it, so that what is written and read again has the same order.
+    paths = [name.replace(b"\r", rb"\r").decode("utf-8", "surrogateescape") for name in files]
     return _combined(
         mode,
         [File(path.rpartition("/")[0], path) for path in paths],
