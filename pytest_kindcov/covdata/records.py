@@ -121,10 +121,9 @@ class Layout:
             return
         # Where a word goes: as far from its record's begin as it is in the numbers.
         target = np.repeat(self.start[whose] - place, self.width[whose])
-        steps = self._steps  # several threads add
-        if len(numbers) > len(steps):
-            self._steps = steps = np.arange(len(numbers))
-        target += steps[: len(numbers)]
+        if len(numbers) > len(self._steps):
+            self._steps = np.arange(len(numbers))
+        target += self._steps[: len(numbers)]
         if numbers.dtype == np.uint32 and int(numbers.sum(dtype=np.uint64)) <= int(FULL):
             # No sum can be more than that of all: half the memory to move.
             part = np.zeros(self.size, np.uint32)

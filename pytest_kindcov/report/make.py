@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from pytest_kindcov.covdata.paths import Repository
     from pytest_kindcov.covdata.profile import File, Profile
     from pytest_kindcov.covdata.store import Store
@@ -89,8 +91,8 @@ def report(
         profile, sides = join(profile, other)
     edges = np.searchsorted(profile.file, np.arange(len(profile.files) + 1)).tolist()
     files = [
-        _source(file, profile, slice(first, last), own, run.recorded)
-        for file, first, last in zip(profile.files, edges[:-1], edges[1:], strict=True)
+        _source(*figures, profile.units[first:last], own, run.recorded)
+        for figures, first, last in zip(profile.by_file(), edges[:-1], edges[1:], strict=True)
     ]
     reasons = [globs.why_not(file, include, exclude) for file in files]
     keep = np.array([not why for why in reasons], bool)
@@ -144,12 +146,14 @@ def report(
 
 
 def _source(
-    file: File, profile: Profile, blocks: slice, own: Repository, recorded: Mapping[str, str]
+    file: File,
+    statements: int,
+    ran: int,
+    units: npt.NDArray[np.uint32],
+    own: Repository,
+    recorded: Mapping[str, str],
 ) -> Source:
     """A file of a profile; its places in the arrays come later."""
-    units = profile.units[blocks]
-    ran = profile.covered[blocks]
-    statements = units[:, 4].astype(np.uint64)
     found = sources.find(file.path, own)
     return Source(
         name=shown(file.path),
@@ -158,7 +162,7 @@ def _source(
         file=found.file,
         generated=sources.generated(found.text),
         changed=sources.changed(found, units, recorded),
-        tally=Tally(shown(file.path), int(statements.sum()), int(statements[ran].sum())),
+        tally=Tally(shown(file.path), statements, ran),
         blocks=slice(0, 0),
         lines=slice(0, 0),
     )
