@@ -91,7 +91,7 @@ def report(
         profile, sides = join(profile, other)
     edges = np.searchsorted(profile.file, np.arange(len(profile.files) + 1)).tolist()
     files = [
-        _source(*figures, profile.units[first:last], own, run.recorded)
+        _source(figures, profile.units[first:last], own, run.recorded)
         for figures, first, last in zip(profile.by_file(), edges[:-1], edges[1:], strict=True)
     ]
     reasons = [globs.why_not(file, include, exclude) for file in files]
@@ -146,14 +146,13 @@ def report(
 
 
 def _source(
-    file: File,
-    statements: int,
-    ran: int,
+    figures: tuple[File, int, int],
     units: npt.NDArray[np.uint32],
     own: Repository,
     recorded: Mapping[str, str],
 ) -> Source:
-    """A file of a profile; its places in the arrays come later."""
+    """A file of a profile, its statements and those that ran; its places come later."""
+    file, statements, ran = figures
     found = sources.find(file.path, own)
     return Source(
         name=shown(file.path),
