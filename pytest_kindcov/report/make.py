@@ -89,6 +89,10 @@ def report(
         profile, sides = join(profile, other)
     files = [_source(profile, number, own, run.recorded) for number in range(len(profile.files))]
     reasons = [globs.why_not(file, include, exclude) for file in files]
+    issues += [
+        Issue("unused glob", shown(glob), "there is no such file or package to include")
+        for glob in globs.unused(files, include)
+    ]
     keep = np.array([not why for why in reasons], bool)
     if not keep.all():
         of_kept = keep[profile.file]

@@ -206,7 +206,7 @@ def test_names_in_a_patch(shop: Shop) -> None:
 
 def test_unknown_commits(shop: Shop, tmp_path: Path) -> None:
     for against in ("no-such-branch", "--output=/tmp/x", "-h"):
-        with pytest.raises(CoverageDataError):
+        with pytest.raises(CoverageDataError, match=r"\[commit-unknown\]"):
             patch.added(shop.root, against)
     with pytest.raises(CoverageDataError):
         patch.added(tmp_path / "repo" / "nowhere", "main")
