@@ -229,7 +229,8 @@ def _run_doctor(options: argparse.Namespace) -> int:
         kind_config=Path(options.kind_config) if options.kind_config else None,
         directory=Path(options.dir),
     ).examine(lambda line: print(line, flush=True))
-    whole = doctor.remove(engines, print) if options.remove else True
+    kind = Path(options.kind_bin) if options.kind_bin else None
+    whole = doctor.remove(engines, print, kind) if options.remove else True
     return 0 if well and whole else 1
 
 

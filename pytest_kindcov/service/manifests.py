@@ -11,7 +11,7 @@ import yaml
 from pytest_kindcov._run import run
 from pytest_kindcov.cluster.api import title
 from pytest_kindcov.errors import CommandError, KindCovError, ManifestError
-from pytest_kindcov.service.image import NONROOT, full_name
+from pytest_kindcov.service.image import NONROOT, full_name, last_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -284,8 +284,11 @@ def _checked(document: Any, origin: str, number: int) -> Object:
 
 def _only_image(spec: ServiceSpec, objects: list[Object]) -> str:
     images = sorted({str(c.get("image")) for _, t in templates(objects) for c in all_containers(t)})
-    if len(images) == 1:
-        return images[0]
+    # Beside a database's and a proxy's, the one that is named as the service is.
+    namesakes = [image for image in images if last_name(image) == spec.title]
+    for candidates in (images, namesakes):
+        if len({full_name(image) for image in candidates}) == 1:
+            return candidates[-1]
     raise ManifestError(
         f"service {spec.title}: which image of its manifests is the service's?",
         cause="they use " + (", ".join(images) if images else "no image at all"),
