@@ -21,8 +21,8 @@ from pytest_kindcov.report.model import (
     Report,
     Sides,
     Source,
-    Tally,
 )
+from pytest_kindcov.report.tally import Tally
 from pytest_kindcov.report.texts import counted, shown
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pytest_kindcov.covdata import profile as profiles
 from pytest_kindcov.covdata.store import Store
 from pytest_kindcov.errors import CoverageDataError
 from pytest_kindcov.report import gate, jsonfile, make, markdown, patch, sources, terminal
-from pytest_kindcov.report.model import Tally
+from pytest_kindcov.report.tally import Tally
 
 if TYPE_CHECKING:
     from pathlib import Path
