@@ -166,7 +166,7 @@ class RemoteLive:
 
     def coverage(self, service: str = "", namespace: str = "") -> Coverage:
         """What ran so far."""
-        from pytest_kindcov.report.model import Summary, Tally
+        from pytest_kindcov.report.tally import Summary, Tally
 
         packages = self._caller.call("coverage", self._worker, service, namespace)
         return Summary([Tally(*package) for package in packages])
