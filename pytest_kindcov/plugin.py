@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     owner = Owner(settings, progress.tell, progress.flush)
     config.stash[ACCESS] = config.stash[_OWNER] = owner
     config.add_cleanup(lambda: _close_silently(owner))
+    config.pluginmanager.register(Interrupts(owner), "kindcov-interrupts")
     _attribute(config)
     if config.pluginmanager.hasplugin("xdist"):
         from pytest_kindcov._xdist import XdistHooks
@@ -102,6 +103,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED or bool(session.shouldstop),
     )
     passed = outcome.report is None or outcome.report.passed
+    if outcome.interrupted:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
     if (outcome.errors or not passed) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -175,6 +178,18 @@ def _is_ours(item: pytest.Item) -> bool:
 def _close_silently(owner: Owner) -> None:
     """The last resort, when pytest never came to its session's finish."""
     owner.close()
+
+
+class Interrupts:
+    """Tells the owner at once: one Ctrl-C more could cut short what others do before its end."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Ctrl-C, SIGTERM or `pytest.exit`: the session ends."""
+        self._owner.interrupted()
 
 
 class Progress:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest_kind
 import yaml
 
-from pytest_kindcov import _run
+from pytest_kindcov import _proxy, _run
+from pytest_kindcov._wait import wait_until
 from pytest_kindcov.cluster import failure, owners, preflight
 from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Container, Engine, detect
 from pytest_kindcov.cluster.node import IMPORT, Node
@@ -33,6 +34,7 @@ FORWARDED = range(30950, 30966)
 _QUERY = 60.0
 _LOAD = 300.0
 _DELETE = 120.0
+_LOCKED = 2.0  # kind holds the lock for milliseconds
 
 
 class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent is untyped
@@ -73,6 +75,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         self.scratch = self.path
         """The directory that goes with the cluster, should its run be killed."""
         self._whole = False
+        _proxy.bypass("127.0.0.1", "localhost")  # where the API server is
 
     @cached_property
     def api(self) -> Any:
@@ -122,6 +125,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         if present:
             self.take(present, logs)
             return
+        self._wait_unlocked()
         image = self.image or self._local_image()
         hints = preflight.gate(self.engine, image or "", config_file)
         args = ["create", "cluster", "--name", self.name, "--retain"]
@@ -179,16 +183,18 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             raise failure.explain(what, error, self.engine, self.name, logs) from error
 
     def delete(self) -> None:
-        """Delete the cluster with its containers and volumes; fine if it is gone already."""
-        self._kind(
-            "delete",
-            "cluster",
-            "--name",
-            self.name,
-            "--kubeconfig",
-            str(self.kubeconfig_path),
-            timeout=_DELETE,
-        )
+        """Delete the cluster with its containers and volumes; fine if it is gone already.
+
+        Raises:
+            ClusterError: what is left of it, be it only its entry in the kubeconfig.
+
+        """
+        args = ["--name", self.name, "--kubeconfig", str(self.kubeconfig_path)]
+        failed = None
+        try:
+            self._kind("delete", "cluster", *args, timeout=_DELETE)
+        except CommandError as error:
+            failed = error
         if not self._whole:
             self.engine.remove_volumes(self.name)
         left = self.engine.nodes(self.name)
@@ -198,8 +204,15 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
                 cause=f"these containers are left: {', '.join(left)}",
                 remedy=f"{self.engine.name} rm -f -v {' '.join(left)}",
                 slug="cluster-not-deleted",
-            )
+            ) from failed
         owners.release(self.name)
+        if failed is not None:
+            raise ClusterError(
+                f"cluster {self.name} was deleted, but kind failed",
+                cause=failed.cause,
+                remedy=f"its entry may be left: `kind delete cluster {' '.join(args)}`",
+                slug="cluster-not-deleted",
+            ) from failed
 
     def load_docker_image(self, docker_image: str) -> None:
         """Load an image of the engine's store into all nodes, by a pipe."""
@@ -326,6 +339,23 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         """A node image that is in the engine's store: ours was built where none can be pulled."""
         names = self.engine.image_names(OWN_NODE_IMAGE)
         return names[0] if names else None
+
+    def _wait_unlocked(self) -> None:
+        """Wait for another kind that writes the kubeconfig now; one that was killed left its lock.
+
+        Kind itself looks for it last of all, when the cluster is made.
+        """
+        lock = self.kubeconfig_path.with_name(self.kubeconfig_path.name + ".lock")
+        wait_until(
+            lambda: not lock.exists(),
+            what=f"the kubeconfig {self.kubeconfig_path} is locked",
+            timeout=_LOCKED,
+            state=lambda: f"{lock} is there",
+            remedy="remove it if no kind is running; without --kubeconfig each run has a file of"
+            " its own",
+            slug="kubeconfig-locked",
+            error=ClusterError,
+        )
 
     def _own_kubeconfig(self) -> None:
         self.kubeconfig_path.touch(mode=stat.S_IRUSR | stat.S_IWUSR, exist_ok=True)

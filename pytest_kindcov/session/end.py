@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_kindcov.errors import Cancelled
 from pytest_kindcov.session.run import known, relative
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class End:
         self._run = run
         self._provision = provision
         self._recording = recording
+        self._deleted = False
 
     def all(self, *, failed: bool, interrupted: bool) -> None:
         """All that has to be done when nothing more is begun.
@@ -40,20 +42,27 @@ class End:
             interrupted: whether not all tests ran.
 
         """
+        self._step(self._provision.end)
         cluster = self._provision.cluster
         if cluster is not None:
             # The harvest ends pods, and their logs go with them.
             self._step(lambda: self._save_logs(cluster))
-            self._step(lambda: self._harvest(cluster, failed, interrupted))
+            if not self._run.outcome.interrupted:
+                self._step(lambda: self._harvest(cluster, failed, interrupted))
             self._recording.close()
             self._step(lambda: self._save_logs(cluster))
             self._step(lambda: self._leave(cluster))
         if self._run.outcome.skipped and self._run.settings.coverage:
             self._step(self._forget_earlier)
+        self._step(self._provision.close)
+        if self._run.outcome.interrupted:
+            self._say_what_is_missing()
 
     def _step(self, step: Callable[[], None]) -> None:
         try:
             step()
+        except KeyboardInterrupt:
+            self._run.outcome.interrupted = True
         except Exception as error:  # what is left of the end must be tried
             self._run.outcome.errors.append(known(error))
 
@@ -121,6 +130,20 @@ class End:
         outcome.problems += [issue for issue in issues if issue not in outcome.problems]
         outcome.wrote += [relative(Path(path), Path.cwd()) for path in done.wrote]
 
+    def _say_what_is_missing(self) -> None:
+        """The end was cut short: of what was skipped, each thing has its remedy."""
+        cluster, outcome = self._provision.cluster, self._run.outcome
+        saved = "saved" if outcome.report is not None else "not saved"
+        left = cluster is not None and cluster.created and not self._deleted
+        outcome.errors.append(
+            Cancelled(
+                "the end of the run was interrupted",
+                cause=f"its coverage is {saved}"
+                + (f", and its cluster {cluster.name} is left" if cluster and left else ""),
+                remedy="`kindcov doctor --remove` removes it" if left else "",
+            )
+        )
+
     def _forget_earlier(self) -> None:
         """Remove an earlier run's figures: this run fails nowhere, and has none."""
         from pytest_kindcov.harvest.run import forget
@@ -143,6 +166,7 @@ class End:
         keep = self._run.settings.keep
         if cluster.created and not keep:
             cluster.delete()
+            self._deleted = True
             return
         from pytest_kindcov.cluster import owners
 

@@ -41,6 +41,8 @@ class Outcome:
     used: bool = False
     """Whether a cluster was made or attached; nothing is printed otherwise."""
     headline: str = ""
+    interrupted: bool = False
+    """Whether the end itself was cut short."""
 
 
 class Run:
