@@ -19,7 +19,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI a test of a cluster or of a page fails where it would skip: nothing passes unseen."""
     report = yield
-    must = any(name in item.nodeid for name in ("tests/cluster", "tests/browser"))
+    must = any(name in item.nodeid for name in ("tests/cluster", "tests/faults", "tests/browser"))
     if report.skipped and os.environ.get("CI") == "true" and must:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} must not be skipped in CI: {report.longrepr}"

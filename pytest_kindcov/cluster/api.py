@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindcov.errors import ClusterError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 Object = dict[str, Any]
@@ -67,19 +69,13 @@ class Api:
 
     def get(self, api_version: str, kind: str, name: str, namespace: str) -> Object | None:
         """One object, or None where there is none."""
-        from kubernetes.client.exceptions import ApiException
-
         resource = self._resource(api_version, kind)
-        try:
-            found = self._client.get(
+        with _told(f"cannot read {kind} {namespace}/{name}", absent=True):
+            result: Object = self._client.get(
                 resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
-            )
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise _refused(f"cannot read {kind} {namespace}/{name}", error) from error
-        result: Object = found.to_dict()
-        return result
+            ).to_dict()
+            return result
+        return None
 
     def list(
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
@@ -100,16 +96,11 @@ class Api:
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str) -> None:
         """Delete an object gracefully; fine if it is gone."""
-        from kubernetes.client.exceptions import ApiException
-
         resource = self._resource(api_version, kind)
-        try:
+        with _told(f"cannot delete {kind} {namespace}/{name}", absent=True):
             self._client.delete(
                 resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
             )
-        except ApiException as error:
-            if error.status != 404:
-                raise _refused(f"cannot delete {kind} {namespace}/{name}", error) from error
 
     def raw(self, path: str) -> bytes:
         """What the API server answers to a GET of a path, such as a kubelet's metrics.
@@ -118,10 +109,7 @@ class Api:
             ClusterError: it refused, or did not answer.
 
         """
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
+        with _told(f"cannot read {path}"):
             data: bytes = self._client.request(
                 "get",
                 path,
@@ -129,12 +117,6 @@ class Api:
                 header_params={"Accept": "*/*"},
                 _request_timeout=_DEADLINE,
             ).data
-        except ApiException as error:
-            raise _refused(f"cannot read {path}", error) from error
-        except HTTPError as error:
-            raise ClusterError(
-                f"cannot read {path}", cause=str(error), slug="api-unreachable"
-            ) from error
         return data
 
     def namespaced(self, obj: Object) -> bool:
@@ -147,6 +129,7 @@ class Api:
         """The last lines of a container's log; empty when there is none."""
         from kubernetes.client import CoreV1Api
         from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
 
         try:
             text: str = CoreV1Api(self._http).read_namespaced_pod_log(
@@ -157,7 +140,7 @@ class Api:
                 tail_lines=lines,
                 _request_timeout=_DEADLINE,
             )
-        except ApiException:
+        except (ApiException, HTTPError):
             return ""
         return text or ""
 
@@ -169,7 +152,8 @@ class Api:
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
         try:
-            return self._client.resources.get(api_version=api_version, kind=kind)
+            with _told(f"cannot look up {kind}"):
+                return self._client.resources.get(api_version=api_version, kind=kind)
         except ResourceNotFoundError as error:
             raise UnknownKind(
                 f"the cluster knows no {kind} of {api_version}",
@@ -177,15 +161,8 @@ class Api:
             ) from error
 
     def _call(self, what: str, call: Any) -> Object:
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
+        with _told(what):
             result: Object = call().to_dict()
-        except ApiException as error:
-            raise _refused(what, error) from error
-        except HTTPError as error:
-            raise ClusterError(what, cause=str(error), slug="api-unreachable") from error
         return result
 
 
@@ -219,6 +196,32 @@ def container_statuses(pod: Object) -> list[Object]:
         *(status.get("initContainerStatuses") or []),
         *(status.get("containerStatuses") or []),
     ]
+
+
+@contextlib.contextmanager
+def _told(what: str, *, absent: bool = False) -> Iterator[None]:
+    """Errors of the client as ours.
+
+    Args:
+        what: cannot be done then.
+        absent: whether the object need not be there.
+
+    """
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ApiException as error:
+        if not (absent and error.status == 404):
+            raise _refused(what, error) from error
+    except HTTPError as error:
+        raise ClusterError(
+            what,
+            cause=str(error),
+            remedy="is the node running, and the engine?",
+            slug="api-unreachable",
+        ) from error
 
 
 def _refused(what: str, error: Any) -> ClusterError:

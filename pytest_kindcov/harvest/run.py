@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_kindcov.errors import HarvestError, KindCovError
+from pytest_kindcov.errors import ClusterError, HarvestError, KindCovError
 from pytest_kindcov.harvest import files, raw, verdict
 from pytest_kindcov.harvest.stop import Ends, stop
 from pytest_kindcov.report import combine, contexts, datafile, model
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pytest_kindcov.cluster.api import Api
+    from pytest_kindcov.cluster.api import Api, Object
     from pytest_kindcov.cluster.node import Node
     from pytest_kindcov.covdata.model import Ints, Meta
     from pytest_kindcov.covdata.paths import Repository
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from pytest_kindcov.harvest.probes import Probes
     from pytest_kindcov.harvest.record import Recorder
     from pytest_kindcov.service.deploy import Deployed
+
+# Seconds for which an API server that restarts is waited for: the kubelet needs some 10 s for it.
+_RESTART = 45.0
+_BETWEEN = 0.5
 
 NO_COVERAGE = "not instrumented"
 """The verdict on a container of a service that ran a program without coverage."""
@@ -73,22 +79,26 @@ def harvest(
     """
     result = Harvest()
     recorder, probes = live or (None, None)
+    judged = api is not None
+    if api is not None:
+        pods = _pods(api, nodes, result)
+        if pods is None:
+            api = None
+        elif recorder is not None and probes is not None:
+            probes.learn(pods, recorder)
     if recorder is not None:
-        if probes is not None and api is not None:
-            probes.learn(api.list("v1", "Pod"), recorder)
         recorder.stopping()
-    before = files.collect(nodes).containers
-    ends = stop(api, before, {service.image for service in services}) if api else Ends()
-    # What started after the stop began (a controller's replacement pod) served no test.
-    known = {container.id for container in before}
+    before = files.collect(nodes)
+    ends = stop(api, before.containers, {service.image for service in services}) if api else Ends()
     after = files.collect(nodes)
-    containers = [container for container in after.containers if container.id in known]
+    containers = _counting(before, after, recorder)
     result.problems += after.problems
+    result.errors += [*([ends.error] if ends.error else []), *after.errors.values()]
     seen: Mapping[str, verdict.Seen] = {}
     if recorder is not None:
         recorder.close()
-        seen = recorder.seen()
-    verdicts = verdict.judge(containers, ends, seen) if api else []
+        seen = recorder.seen(containers)
+    verdicts = verdict.judge(containers, ends, seen) if judged else []
     if recorder is not None:
         recorder.complete(containers)
         result.problems += recorder.problems
@@ -132,6 +142,56 @@ def harvest(
         for number, word in ((len(with_data), "container"), (count, "file"), (len(nodes), "node"))
     )
     return result
+
+
+def _pods(api: Api, nodes: Sequence[Node], result: Harvest) -> list[Object] | None:
+    """All pods; None, with an error, where the API server does not answer, or not in time."""
+    deadline = time.monotonic() + _RESTART
+    while True:
+        try:
+            return api.list("v1", "Pod")
+        except ClusterError as error:
+            why = error
+        if time.monotonic() > deadline or not _any_runs(nodes):
+            break
+        time.sleep(_BETWEEN)
+    result.errors.append(
+        HarvestError(
+            "the services could not be stopped, so they wrote no coverage files",
+            cause=why.headline,
+            remedy="what they ran until they were last read counts; is the cluster still there?",
+            slug="services-not-stopped",
+        )
+    )
+    return None
+
+
+def _any_runs(nodes: Sequence[Node]) -> bool:
+    for node in nodes:
+        with contextlib.suppress(KindCovError):
+            if node.engine.is_running(node.name):
+                return True
+    return False
+
+
+def _counting(
+    before: files.Collected, after: files.Collected, recorder: Recorder | None
+) -> list[Container]:
+    """The containers that count, with the last that could be had of their files.
+
+    What started after the stop began (a controller's replacement pod) served no test.
+    """
+    known = {container.id for container in before.containers}
+    found = {
+        container.id: container
+        for container in after.containers
+        if container.id in known or container.node in before.errors
+    }
+    for node in after.errors:
+        of_node = [one for one in before.containers if one.node == node]
+        for container in of_node or (recorder.containers(node) if recorder is not None else []):
+            found.setdefault(container.id, container)
+    return list(found.values())
 
 
 def _write_contexts(
