@@ -15,7 +15,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """What SIGINT and SIGTERM do to a run. Handlers are the main thread's: elsewhere nothing is done.
+    """What SIGINT and SIGTERM do to a run; in threads other than the main one nothing is done.
 
     Args:
         tell: prints a line.

@@ -123,10 +123,10 @@ class Runner:
             *(str(path) for path in (self.tmp.parent / "home/state").rglob("*") if path.is_file()),
             *(f"network {name}" for name in networks if name.startswith(ours)),
             *(str(path) for path in [Path(self.env["KUBECONFIG"])] if path.exists()),
-            *self._processes(),
+            *self.processes(),
         ]
 
-    def _processes(self) -> list[str]:
+    def processes(self) -> list[str]:
         """What our runs started and still runs: it has our directory for temporary files."""
         found = []
         mark = f"TMPDIR={self.tmp}".encode()
