@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from faulttable import deployment, repository, run
+from faulttable import PROGRAM, deployment, repository, run
 from harness import ONE_ENGINE, Runner
+
+from pytest_kindcov.service.image import write_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from faulttable import Cluster, Launch, Result
+    from faulttable import Cluster, Launch
     from harness import TestEngine
 
 CONFTEST = """
@@ -54,7 +56,7 @@ def test_all_in_one(
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
         runner.env[name] = f"http://127.0.0.1:{dead_port}"
     runner.env["NO_PROXY"] = "example.com"
-    runner.env["KINDCOV_DIR"] = "Abdeckung – 結果"
+    runner.env["KINDCOV_DIR"] = "Maß 結果"
     client = "\nimport kubernetes, pykube\n\ndef test_clients(kind_cluster):\n" + CLIENTS
     where = repository(place / "Käse laden", CONFTEST, ASKS + client, FILES)
     result = run(runner, where, "-n2")
@@ -200,32 +202,31 @@ def test_what_is_missing(
         assert (result.code, result.outcome("test_asks")) == (0, "SKIPPED")
 
 
-IMAGE = (
-    'from pytest_kindcov import go_service\nweb = go_service(image="localhost/web:arm", port=8080)'
-)
+PREBUILT = """
+import os
+from pytest_kindcov import go_service
+
+env = {"A_TOKEN": os.environ["A_TOKEN"]}
+web = go_service(image="localhost/web:other", port=8080, env=env)
+"""
 
 
 @ONE_ENGINE
 def test_image_of_another_architecture(
     launch: Launch, engine: TestEngine, tmp_path: Path, shared: Cluster
 ) -> None:
-    from faulttable import PROGRAM
-
-    from pytest_kindcov.service.image import write_archive
-
     other = "arm64" if engine.run("info", "--format", "{{.Host.Arch}}") == "amd64" else "amd64"
     program = tmp_path / "web"
     build = [shutil.which("go") or "go", "build", "-cover", "-o", program, "."]
     env = {**os.environ, "GOARCH": other, "CGO_ENABLED": "0"}
     subprocess.run(build, cwd=PROGRAM, env=env, check=True)
     archive = tmp_path / "image.tar"
-    write_archive(archive, program=program, reference="localhost/web:arm", name="web", arch=other)
+    write_archive(archive, program=program, reference="localhost/web:other", name="web", arch=other)
     engine.run("load", "-i", str(archive))
     try:
-        secret = '\nimport os\nweb = go_service(image="localhost/web:arm", port=8080, env={"A_TOKEN": os.environ["A_TOKEN"]})'
-        result = launch(IMAGE + secret, ASKS, cluster=shared)
+        result = launch(PREBUILT, ASKS, cluster=shared)
     finally:
-        engine.run("rmi", "localhost/web:arm")
+        engine.run("rmi", "localhost/web:other")
     assert "[wrong-architecture]" in result.message("ERROR")
     assert other in result.message("ERROR")
     assert (result.code, result.left) == (1, [])

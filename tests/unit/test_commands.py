@@ -1,4 +1,4 @@
-"""No command of the package is built from data: shells run fixed scripts, what varies comes as $1."""
+"""No command is built from data: shells run fixed scripts, and what varies comes as `$1`."""
 
 from __future__ import annotations
 
@@ -59,9 +59,10 @@ def fixed(value: ast.expr, scope: ast.AST, tree: ast.Module) -> bool:
                 each.id for each in ast.walk(node.target) if isinstance(each, ast.Name)
             }:
                 sources += [each for each in ast.walk(node.iter) if isinstance(each, ast.Name)]
-        elif isinstance(node, ast.FunctionDef):
-            if value.id in {each.arg for each in (*node.args.args, *node.args.kwonlyargs)}:
-                return node.name == "script"  # its callers are looked at
+        elif isinstance(node, ast.FunctionDef) and value.id in {
+            each.arg for each in (*node.args.args, *node.args.kwonlyargs)
+        }:
+            return node.name == "script"  # its callers are looked at
     return bool(sources) and all(fixed(each, scope, tree) for each in sources)
 
 

@@ -132,7 +132,7 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("engine", ["podman"], indirect=True)
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_signal(
+def test_interrupt(
     case: Case,
     engine: TestEngine,
     node_image: str,

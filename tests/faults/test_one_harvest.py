@@ -94,7 +94,7 @@ def of(result: Result, case: Case) -> None:
 
 @ONE_ENGINE
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_workers(case: Case, launch: Launch, shared: Cluster) -> None:
+def test_one_harvest(case: Case, launch: Launch, shared: Cluster) -> None:
     files = {"web.yaml": deployment("web")}
     if case.name == "collection-error":
         files |= BROKEN | WHOLE
