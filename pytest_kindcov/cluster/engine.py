@@ -141,6 +141,13 @@ class Engine:
             self._query(lambda: self.client.image.exists(reference), f"cannot look for {reference}")
         )
 
+    def image_arch(self, reference: str) -> str:
+        """Go's name of the architecture that an image of the store is for."""
+        image = self._query(
+            lambda: self.client.image.inspect(reference), f"cannot inspect {reference}"
+        )
+        return image.architecture or ""
+
     def is_running(self, node: str) -> bool:
         """Whether a node's container runs."""
         args = [self.name, "inspect", "--format", "{{.State.Running}}", node]

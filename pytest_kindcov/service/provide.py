@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.cluster.node import Node, on_all
-from pytest_kindcov.errors import CommandError
+from pytest_kindcov.errors import CommandError, DeployError
 from pytest_kindcov.service import (
     build,
     deploy,
@@ -183,7 +183,7 @@ class Provider:
         if spec.package:
             archive = self._archive(spec, loaded)
             return lambda: self._load_archive(archive)
-        return lambda: self._load_present(reference)
+        return lambda: self._load_present(reference, spec)
 
     def _archive(self, spec: ServiceSpec, loaded: Manifests) -> Path:
         arch = self.engine().arch
@@ -226,10 +226,18 @@ class Provider:
         on_all(cluster.nodes, lambda node: node.rename(built, reference))
         cluster.engine.untag(built)
 
-    def _load_present(self, reference: str) -> None:
+    def _load_present(self, reference: str, spec: ServiceSpec) -> None:
         """Load an image that the engine has; others are on the nodes, or the kubelet pulls them."""
         cluster = self.cluster()
         if cluster.engine.has_image(reference):
+            arch, wanted = cluster.engine.image_arch(reference), cluster.engine.arch
+            if arch and wanted and arch != wanted:
+                raise DeployError(
+                    f"service {spec.title}: its image is for another processor",
+                    cause=f"{reference} is for {arch}, and the nodes are {wanted}",
+                    remedy=f"build or pull it with --platform linux/{wanted}",
+                    slug="wrong-architecture",
+                )
             cluster.load_docker_image(reference)
 
     def _kubectl(self) -> list[str]:

@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+SECRET = "canary-in-the-environment"
+"""A secret of the environment of each run; whatever a run prints or leaves must not have it."""
 ONE_ENGINE = pytest.mark.parametrize("engine", ["podman"], indirect=True)
 """For what does not depend on the engine."""
 
@@ -76,6 +78,7 @@ class Runner:
             "TMPDIR": str(tmp),
             "KUBECONFIG": str(home / "kubeconfig"),
             "XDG_STATE_HOME": str(home / "state"),
+            "A_TOKEN": SECRET,
         }
         return cls(engine, env, tmp)
 
@@ -124,7 +127,17 @@ class Runner:
             *(f"network {name}" for name in networks if name.startswith(ours)),
             *(str(path) for path in [Path(self.env["KUBECONFIG"])] if path.exists()),
             *self.processes(),
+            *(
+                f"the secret in {path}"
+                for path in self._written()
+                if SECRET.encode() in path.read_bytes()
+            ),
         ]
+
+    def _written(self) -> list[Path]:
+        """Files that are there after a run, its repository's and its reports included."""
+        everything = self.tmp.parent.rglob("*")
+        return [path for path in everything if path.is_file() and not path.is_symlink()]
 
     def processes(self) -> list[str]:
         """What our runs started and still runs: it has our directory for temporary files."""

@@ -71,6 +71,30 @@ class Underway:
         """Send a signal to its first process, or to all of its group."""
         (os.killpg if group else os.kill)(self.process.pid, number)
 
+    def listening(self) -> list[str]:
+        """Ports on which its processes listen, or take datagrams. The engine's own are left out.
+
+        Raises:
+            AssertionError: no socket of any kind was found, so that nothing was looked at.
+
+        """
+        inodes: dict[str, str] = {}
+        for each in self.runner.processes():
+            pid = each.split()[1].rstrip(":")
+            for link in Path(f"/proc/{pid}/fd").glob("*") if "conmon" not in each else ():
+                with contextlib.suppress(OSError):
+                    inodes[str(link.readlink())] = each
+        found = []
+        for table, state in {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}.items():
+            rows = [row.split() for row in Path(f"/proc/net/{table}").read_text().splitlines()[1:]]
+            found += [
+                f"{table} {row[1]}: {inodes[f'socket:[{row[9]}]']}"
+                for row in rows
+                if row[3] == state and f"socket:[{row[9]}]" in inodes
+            ]
+        assert any(inode.startswith("socket:") for inode in inodes)
+        return found
+
     def wait(self) -> Result:
         """Wait for its end, and look what it left."""
         try:
