@@ -31,6 +31,9 @@ MAX_FILES = 20_000
 MAX_TOTAL = 1 << 30
 """Bytes of one node."""
 _MAX_METAS = 64
+# Bytes that must be free on a node for its programs to have been able to write theirs.
+_MIN_ROOM = 1 << 16
+_FULL = "no-room"
 _MAX_ARCHIVE = MAX_TOTAL + (64 << 20)
 _COPY = 300.0
 
@@ -40,6 +43,7 @@ _COPY = 300.0
 # SIGPIPE (141) when there is more than we take. What is left out goes to standard error.
 _ARCHIVE = rf"""
 cd {BASE}/containers 2> /dev/null || exit 0
+(($(df --output=avail -B1 . | tail -n 1) > {_MIN_ROOM})) || echo {_FULL} >&2
 chosen() {{ find "$1/data" -maxdepth 1 -regextype posix-extended -regex ".*/($2)" "${{@:3}}"; }}
 small='-type f -size -{MAX_FILE}c'
 meta='covmeta\.[0-9a-f]{{32}}'
@@ -93,7 +97,7 @@ class Collected:
     problems: list[str]
     """What was left out, and why."""
     errors: dict[str, HarvestError] = field(default_factory=dict)
-    """By node, why nothing of it could be read."""
+    """By node, why not all of it can be there."""
 
 
 def collect(nodes: list[Node]) -> Collected:
@@ -128,6 +132,14 @@ def _collect(node: Node) -> Collected:
     found = unpack(archive, node.name)
     by_id = {container.id: container for container in found.containers}
     for path in left_out.decode(errors="replace").splitlines():
+        if path == _FULL:
+            found.errors[node.name] = HarvestError(
+                f"the disk of node {node.name} is full: programs could not write their coverage",
+                cause=f"{BASE} on it has no room; what they ran until they were last read counts",
+                remedy="make room for the engine's volumes; a container that left too much there is"
+                " named above",
+                slug="disk-full",
+            )
         identity, _, name = path.partition("/data/")
         if identity in by_id:
             found.problems.append(f"{by_id[identity].title}: {name} {_NOT_ONE}")

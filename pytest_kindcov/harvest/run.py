@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.errors import ClusterError, HarvestError, KindCovError
@@ -16,7 +18,6 @@ from pytest_kindcov.report import combine, contexts, datafile, model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from pytest_kindcov.cluster.api import Api, Object
     from pytest_kindcov.cluster.node import Node
@@ -117,8 +118,12 @@ def harvest(
         elif not any(found.container.title in str(error) for error in silent):
             result.errors.append(found.error())
     result.containers = _described(containers, verdicts, services, allow)
-    _prepare(directory)
-    raw.write(containers, directory / "covdata", append=append)
+    try:
+        _prepare(directory)
+        raw.write(containers, directory / "covdata", append=append)
+    except OSError as error:
+        result.errors.append(_saved_elsewhere(containers, directory, error))
+        return result
     with_data = [container for container in containers if container.has_counters]
     result.has_data = bool(with_data)
     if not with_data and not services:
@@ -133,7 +138,10 @@ def harvest(
         )
     if recorder is not None and probes is not None:
         metas, ran = recorder.contexts(probes.periods, probes.known)
-        result.data = _write_contexts(directory, own, metas, ran, append=append)
+        try:
+            result.data = _write_contexts(directory, own, metas, ran, append=append)
+        except KindCovError as error:  # the total does not depend on it
+            result.errors.append(error)
     elif not append:
         (directory / datafile.NAME).unlink(missing_ok=True)  # of an earlier run
     count = sum(len(container.files) for container in with_data)
@@ -182,16 +190,35 @@ def _counting(
     What started after the stop began (a controller's replacement pod) served no test.
     """
     known = {container.id for container in before.containers}
+    unread = set(before.errors) - {container.node for container in before.containers}
     found = {
         container.id: container
         for container in after.containers
-        if container.id in known or container.node in before.errors
+        if container.id in known or container.node in unread
     }
     for node in after.errors:
         of_node = [one for one in before.containers if one.node == node]
         for container in of_node or (recorder.containers(node) if recorder is not None else []):
             found.setdefault(container.id, container)
     return list(found.values())
+
+
+def _saved_elsewhere(
+    containers: Sequence[Container], directory: Path, error: OSError
+) -> HarvestError:
+    """Why a directory cannot be written, and where the coverage files are instead."""
+    remedy = "make room there, or name another directory: --kind-coverage-dir"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    with contextlib.suppress(OSError):
+        saved = Path(tempfile.mkdtemp(prefix="kindcov-saved-"))
+        raw.write(list(containers), saved / "covdata")
+        remedy += f"; this run's coverage is in {saved}: kindcov report {saved / 'covdata'}"
+    return HarvestError(
+        f"{directory} cannot be written",
+        cause=error.strerror or str(error),
+        remedy=remedy,
+        slug="disk-full" if full else "directory-not-writable",
+    )
 
 
 def _write_contexts(

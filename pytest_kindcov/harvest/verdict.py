@@ -137,6 +137,8 @@ def judge(containers: Sequence[Container], ends: Ends, seen: Mapping[str, Seen])
             kind = Kind.KILLED
         elif read.stopping > ends.grace.get(container.id, 0.0) - _NEAR or "137" in ended:
             kind = Kind.OVERRAN
+        elif ended and "143" not in ended:
+            kind = Kind.KILLED  # SIGTERM alone gives 143: it ran its exit code, or broke off in it
         else:
             kind = Kind.NO_HANDLER
         found.append(Verdict(kind, container, ended, read, ends.last.get(container.id, "")))

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._wait import wait_until
-from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError, ToolNotFound, Unfit
+from pytest_kindcov.errors import (
+    Cancelled,
+    ClusterError,
+    HarvestError,
+    KindCovError,
+    ToolNotFound,
+    Unfit,
+)
+from pytest_kindcov.report import place
 from pytest_kindcov.session.run import known
 
 if TYPE_CHECKING:
@@ -134,7 +142,15 @@ class Provision:
         from pytest_kindcov.cluster.kind import KindCluster
         from pytest_kindcov.harvest.inject import inject
 
-        settings, engine = self.run.settings, self._engine
+        settings = self.run.settings
+        if settings.coverage and not place.writable(settings.dir):
+            raise HarvestError(
+                f"{settings.dir} cannot be written, where the coverage is to go",
+                cause="no permission, a read-only file system, or it is no directory",
+                remedy="mend that, or name another directory: --kind-coverage-dir",
+                slug="directory-not-writable",
+            )
+        engine = self._engine
         directory = self.run.state.directory
         name = settings.cluster_name or f"kindcov-{os.getpid()}-{directory.name[-4:].lower()}"
         name = name.replace("_", "x")

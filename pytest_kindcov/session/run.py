@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 import threading
@@ -101,6 +102,14 @@ def known(error: Exception) -> KindCovError:
     """An error as one of ours; a defect shows where it is."""
     if isinstance(error, KindCovError):
         return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return KindCovError(
+            f"{error.filename or 'a file'} cannot be written",
+            cause=error.strerror,
+            remedy="make room in this directory and in that for temporary files: "
+            + tempfile.gettempdir(),
+            slug="disk-full",
+        )
     trace = "".join(traceback.format_exception(error)).rstrip()
     return KindCovError(
         f"unexpected {type(error).__name__}",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from faulttable import Row, conftest, deployment
+from harness import DOCKER, ONE_ENGINE
 
 if TYPE_CHECKING:
     from faulttable import Cluster, Launch, Result
@@ -110,13 +111,13 @@ def result(launch: Launch, shared: Cluster) -> Result:
     return launch(conftest(*MANIFESTS), TESTS, files=files, cluster=shared)
 
 
-@pytest.mark.parametrize(
-    ("engine", "row"),
-    [
-        *(pytest.param("podman", row, id=f"podman-{row}") for row in ROWS),
-        *(pytest.param("docker", row, id=f"docker-{row}") for row in ROWS if row.fault in CORE),
-    ],
-    indirect=["engine"],
-)
+@ONE_ENGINE
+@pytest.mark.parametrize("row", ROWS, ids=str)
 def test_pods(result: Result, row: Row) -> None:
+    row.check(result)
+
+
+@DOCKER
+@pytest.mark.parametrize("row", [row for row in ROWS if row.fault in CORE], ids=str)
+def test_pods_under_docker(result: Result, row: Row) -> None:
     row.check(result)

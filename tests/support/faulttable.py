@@ -154,9 +154,8 @@ class Cluster:
         found = self.exec(
             "bash",
             "-c",
-            "find /var/lib/kindcov /usr -xdev '(' -path '/var/lib/kindcov*' -o -name"
-            " '*before-kindcov' ')' 2> /dev/null | head -n 5; ps -eo args | grep -F -e snap"
-            " -e kindcov | grep -v -e grep -e '^bash -c find' || true",
+            "find /var/lib /usr -xdev -name '*kindcov*' 2> /dev/null | head -n 5;"
+            " ps -C perl -o args= || true",
         )
         return [f"on the node: {line}" for line in found.splitlines()]
 
@@ -179,6 +178,7 @@ def run(runner: Runner, place: Path, *args: str, cluster: Cluster | None = None)
     """
     on = [f"--cluster-name={cluster.name}"] if cluster else []
     done = runner(place, "--kind-coverage", "-v", *on, *args)
+    (place / "pytest.log").write_text(done.output)
     left = runner.left_behind()
     if cluster:
         left += cluster.left_behind()

@@ -17,6 +17,8 @@ SECRET = "canary-in-the-environment"
 """A secret of the environment of each run; whatever a run prints or leaves must not have it."""
 ONE_ENGINE = pytest.mark.parametrize("engine", ["podman"], indirect=True)
 """For what does not depend on the engine."""
+DOCKER = pytest.mark.parametrize("engine", ["docker"], indirect=True)
+"""For what is looked at under the other engine besides."""
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,18 @@ ENGINE = os.environ["KINDCOV_ENGINE"]
 SEEN = 0.3
 
 
-def get(service: Any, path: str, *, tries: int = 1) -> None:
-    """Ask a service for something; it must answer."""
+def get(service: Any, path: str, *, tries: int = 1) -> str:
+    """Ask a service for something; it must answer. It answers with the name of its build."""
     for left in reversed(range(tries)):
         try:
             with urllib.request.urlopen(f"{service.url}/{path}", timeout=10) as answer:
                 assert answer.status == 200
-                return
+                return str(answer.read().decode())
         except OSError:
             if not left:
                 raise
             time.sleep(0.1)
+    raise AssertionError
 
 
 def break_off(service: Any, path: str) -> None:

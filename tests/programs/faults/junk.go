@@ -45,6 +45,8 @@ func junk(directory, kind string) error {
 		write(other, noise)
 		write(counters(1), noise)
 		write(directory+"/covmeta."+strings.Repeat("e", 32), meta) // not what its name says
+	case "overwritten":
+		write(metas[0], meta[:len(meta)/2])
 	case "names":
 		for _, name := range []string{
 			"covcounters.\n..", "covmeta." + hash + "\n", "-rf", "--checkpoint-action=exec=sh",

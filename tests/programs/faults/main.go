@@ -81,7 +81,7 @@ func answer(connection net.Conn) {
 	if err != nil {
 		status = "500 " + strings.ReplaceAll(err.Error(), "\n", " ")
 	}
-	fmt.Fprintf(connection, "HTTP/1.0 %s\r\n\r\n", status)
+	fmt.Fprintf(connection, "HTTP/1.0 %s\r\n\r\n%s", status, build)
 }
 
 var hog [][]byte
