@@ -154,7 +154,8 @@ class Cluster:
         found = self.exec(
             "bash",
             "-c",
-            "find /var/lib /usr -xdev -name '*kindcov*' 2> /dev/null | head -n 5;"
+            "ls -d /var/lib/kindcov* /usr/*/*.before-kindcov /usr/*/*/*.before-kindcov"
+            " 2> /dev/null;"
             " ps -C perl -o args= || true",
         )
         return [f"on the node: {line}" for line in found.splitlines()]
