@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pytest_kindcov.session.run import Outcome
 
 
+# A pod may leave thousands of damaged files.
+_PROBLEMS = 30
 _OWNER = pytest.StashKey[Owner]()
 
 
@@ -101,6 +103,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     outcome = owner.close(
         failed=session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED),
         interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED or bool(session.shouldstop),
+        tests_failed=session.testsfailed > 0,
     )
     passed = outcome.report is None or outcome.report.passed
     if outcome.interrupted:
@@ -136,7 +139,11 @@ def _block(outcome: Outcome, config: pytest.Config, width: int) -> list[tuple[st
             lines.append((outcome.headline, ""))
         wanted = config.stash[SETTINGS].wanted()
         lines += block.figures(outcome.report, wanted.reports, verbosity, width)
-    lines += [(f"WARNING {problem}", "yellow") for problem in outcome.problems]
+    problems = outcome.problems[:_PROBLEMS]
+    lines += [(f"WARNING {problem}", "yellow") for problem in problems]
+    if len(outcome.problems) > len(problems):
+        more = len(outcome.problems) - len(problems)
+        lines.append((f"WARNING and {more} more of these; all are in coverage.json", "yellow"))
     if verbosity >= 0:
         lines += [(note, "") for note in outcome.notes]
     lines += [(f"SKIPPED {reason}", "yellow") for reason in outcome.skipped]

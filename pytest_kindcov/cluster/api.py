@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindcov.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 Object = dict[str, Any]
@@ -42,6 +42,8 @@ class Api:
         config.load_kube_config(
             str(kubeconfig), client_configuration=settings, temp_file_path=str(cache.parent)
         )
+        self.noting: Callable[[Object, str], None] | None = None
+        """Called before an object is applied, with the namespace it goes to ("" for none)."""
         self._http = client.ApiClient(configuration=settings)
         self._client = DynamicClient(self._http, cache_file=str(cache))
 
@@ -54,6 +56,7 @@ class Api:
         """
         resource = self._resource(obj["apiVersion"], obj["kind"])
         where = obj["metadata"].get("namespace") or namespace or "default"
+        self.note(obj, namespace)
         return self._call(
             f"cannot apply {title(obj)}",
             lambda: self._client.server_side_apply(
@@ -67,15 +70,23 @@ class Api:
             ),
         )
 
+    def note(self, obj: Object, namespace: str | None = None) -> None:
+        """Have an object noted that is about to be changed."""
+        if self.noting is not None:
+            where = obj["metadata"].get("namespace") or namespace or "default"
+            self.noting(obj, where if self.namespaced(obj) else "")
+
     def get(self, api_version: str, kind: str, name: str, namespace: str) -> Object | None:
         """One object, or None where there is none."""
         resource = self._resource(api_version, kind)
-        with _told(f"cannot read {kind} {namespace}/{name}", absent=True):
-            result: Object = self._client.get(
-                resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
-            ).to_dict()
-            return result
-        return None
+        try:
+            with _told(f"cannot read {kind} {namespace}/{name}"):
+                result: Object = self._client.get(
+                    resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
+                ).to_dict()
+                return result
+        except Absent:
+            return None
 
     def list(
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
@@ -94,12 +105,75 @@ class Api:
         items: list[Object] = answer["items"]
         return items
 
-    def delete(self, api_version: str, kind: str, name: str, namespace: str) -> None:
-        """Delete an object gracefully; fine if it is gone."""
+    def create(self, obj: Object) -> Object:
+        """Create an object that is not there.
+
+        Raises:
+            ClusterError: the API server refused it.
+
+        """
+        resource = self._resource(obj["apiVersion"], obj["kind"])
+        return self._call(
+            f"cannot create {title(obj)}",
+            lambda: self._client.create(
+                resource,
+                body=obj,
+                namespace=obj["metadata"].get("namespace"),
+                _request_timeout=_DEADLINE,
+            ),
+        )
+
+    def replace(self, obj: Object) -> Object:
+        """Make an object what it was: all of it, and whose each of its fields is.
+
+        Args:
+            obj: as it was read.
+
+        Raises:
+            ClusterError: the API server refused it.
+
+        """
+        resource = self._resource(obj["apiVersion"], obj["kind"])
+        metadata = obj["metadata"]
+        where = {"namespace": metadata.get("namespace"), "_request_timeout": _DEADLINE}
+        what = f"cannot put back {title(obj)}"
+        self._call(what, lambda: self._client.replace(resource, body=obj, **where))
+        owned = {"metadata": {"managedFields": metadata.get("managedFields") or [{}]}}
+        return self._call(
+            what,
+            lambda: self._client.patch(
+                resource,
+                body=owned,
+                name=metadata["name"],
+                content_type="application/merge-patch+json",
+                **where,
+            ),
+        )
+
+    def delete(
+        self, api_version: str, kind: str, name: str, namespace: str, *, grace: int | None = None
+    ) -> None:
+        """Delete an object, and then what it owns; fine if it is gone.
+
+        Args:
+            api_version: of its kind.
+            kind: such as `Pod`.
+            name: its name.
+            namespace: its namespace; "" for a cluster-wide one.
+            grace: seconds for a pod to end; default: its own. 0: it is not waited for.
+
+        """
         resource = self._resource(api_version, kind)
-        with _told(f"cannot delete {kind} {namespace}/{name}", absent=True):
+        options: Object = {"propagationPolicy": "Background"}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        with contextlib.suppress(Absent), _told(f"cannot delete {kind} {namespace}/{name}"):
             self._client.delete(
-                resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
+                resource,
+                name=name,
+                namespace=namespace or None,
+                body=options,
+                _request_timeout=_DEADLINE,
             )
 
     def raw(self, path: str) -> bytes:
@@ -166,14 +240,20 @@ class Api:
         return result
 
 
-def import_ahead() -> None:
-    """Import the client, which takes a second, in a thread of its own while kind waits.
+def import_ahead(*, low: bool) -> None:
+    """Import the client, which takes a second, in a thread of its own while others wait.
 
-    At low priority, which Linux has for each thread: kind's bootstrap goes first.
+    Args:
+        low: at low priority, which Linux has for each thread: kind's bootstrap goes first.
+
     """
-    if sys.platform == "linux":
+    if low and sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
     import kubernetes.dynamic  # noqa: F401
+
+
+class Absent(ClusterError):
+    """There is no such object."""
 
 
 class UnknownKind(ClusterError):
@@ -199,22 +279,15 @@ def container_statuses(pod: Object) -> list[Object]:
 
 
 @contextlib.contextmanager
-def _told(what: str, *, absent: bool = False) -> Iterator[None]:
-    """Errors of the client as ours.
-
-    Args:
-        what: cannot be done then.
-        absent: whether the object need not be there.
-
-    """
+def _told(what: str) -> Iterator[None]:
+    """Errors of the client as ours; `what` cannot be done then."""
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 
     try:
         yield
     except ApiException as error:
-        if not (absent and error.status == 404):
-            raise _refused(what, error) from error
+        raise _refused(what, error) from error
     except HTTPError as error:
         raise ClusterError(
             what,
@@ -231,4 +304,5 @@ def _refused(what: str, error: Any) -> ClusterError:
         message = str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         message = str(error.reason or error)
-    return ClusterError(what, cause=message, slug="api-refused")
+    kind = Absent if error.status == 404 else ClusterError
+    return kind(what, cause=message, slug="api-refused")

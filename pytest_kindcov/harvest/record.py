@@ -195,7 +195,7 @@ class Recorder:
         for reader, reading in zip(self._readers, readings, strict=True):
             if reading.error is not None:
                 unread.add(reader.node.name)
-                self._note(f"not read live for a while: {reading.error}")
+                self._note(f"not read live for a while: {reading.error.headline}")
             for process in reading.started:
                 self._start(process, now)
             for process, words in reading.changed.items():
@@ -254,8 +254,8 @@ class Recorder:
                 continue
             if live.last is not None:
                 # Of a node that could not be read when the stop began, the end was not seen.
-                after = live.read - self._stopped
-                after = after if live.stopping and after >= 0 else None
+                beyond = live.read - self._stopped
+                after = beyond if live.stopping and beyond >= 0 else None
                 last = found.get(live.process.container)
                 if last is None or last.last < live.seen:
                     found[live.process.container] = Seen(live.seen, after)
@@ -498,7 +498,7 @@ class Recorder:
                 if meta is not None:
                     found.append(meta)
         except KindCovError as error:
-            self._note(f"{live.container.title}: cannot be read live: {error}")
+            self._note(f"{live.container.title}: cannot be read live: {error.headline}")
         return found
 
     def _note(self, problem: str) -> None:

@@ -114,6 +114,13 @@ def build(
     try:
         run(args, timeout=_BUILD, env=environment, cwd=package.module_dir, cancel=cancel)
     except CommandError as error:
+        if "no space left on device" in error.output:
+            raise BuildError(
+                f"service {spec.title}: there is no room for its program",
+                cause=error.output.splitlines()[-1],
+                remedy=f"make room for temporary files in {output.parent.parent}, or set TMPDIR",
+                slug="disk-full",
+            ) from error
         raise BuildError(
             f"service {spec.title}: {package.import_path} does not compile",
             cause=error.output or str(error),
@@ -155,10 +162,9 @@ def needs_loader(program: Path) -> bool:
 def _package(
     spec: ServiceSpec, rootdir: Path, environment: dict[str, str], cancel: threading.Event | None
 ) -> _Package:
-    if spec.package.startswith((".", "/")):
-        found = spec.find(spec.package, rootdir)
-        directory, pattern = (found if found.is_dir() else found.parent), "."
-    else:
+    directory = spec.directory_of_package(rootdir)
+    pattern = "."
+    if directory is None:
         directory, pattern = _module_above(Path(spec.directory)), spec.package
     remedy = "name a directory with package main, such as ./cmd/orders, or its import path"
     try:

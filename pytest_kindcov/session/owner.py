@@ -121,12 +121,15 @@ class Owner:
         if self._provision.started:
             self._signals.shield()
 
-    def close(self, *, failed: bool = False, interrupted: bool = False) -> Outcome:
+    def close(
+        self, *, failed: bool = False, interrupted: bool = False, tests_failed: bool = False
+    ) -> Outcome:
         """Harvest, report, delete; once, whatever came before.
 
         Args:
-            failed: whether tests did.
+            failed: whether the run did, for whatever reason.
             interrupted: whether not all tests ran.
+            tests_failed: whether tests did.
 
         Returns:
             The outcome; also when called again.
@@ -142,7 +145,7 @@ class Owner:
         self._signals.shield()
         try:
             End(self._run, self._provision, self._recording).all(
-                failed=failed, interrupted=interrupted
+                failed=failed, interrupted=interrupted, tests_failed=tests_failed
             )
         finally:
             self._signals.restore()

@@ -80,6 +80,12 @@ class Run:
         """Whether there is a state directory."""
         return "state" in self.__dict__
 
+    @property
+    def unique(self) -> str:
+        """A name for a cluster that no other run gives."""
+        suffix = self.state.directory.name[-4:].lower().replace("_", "x")
+        return f"kindcov-{os.getpid()}-{suffix}"
+
     @cached_property
     def repository(self) -> Repository:
         """The repository whose services are tested."""
@@ -105,7 +111,7 @@ def known(error: Exception) -> KindCovError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return KindCovError(
             f"{error.filename or 'a file'} cannot be written",
-            cause=error.strerror,
+            cause=str(error.strerror),
             remedy="make room in this directory and in that for temporary files: "
             + tempfile.gettempdir(),
             slug="disk-full",

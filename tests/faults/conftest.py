@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 from typing import TYPE_CHECKING
@@ -28,7 +29,8 @@ def shared(
     create = [kind_bin, "create", "cluster", *words, "--image", node_image, "--wait", "60s"]
     try:
         subprocess.run(create, env=engine.env, timeout=300, check=True)
-        yield cluster
+        objects = cluster.exec(*faulttable.OBJECTS).split()
+        yield dataclasses.replace(cluster, objects=tuple(objects))
     finally:
         delete = [kind_bin, "delete", "cluster", *words]
         subprocess.run(delete, env=engine.env, timeout=120, check=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from harness import Runner, TestEngine
 
+OBJECTS = ("kubectl", "get", "deployments,services,namespaces", "-A", "-o", "name")
 PROGRAM = ROOT / "tests/programs/faults"
 _MARK = re.compile(r"// mark: (\w+)")
 
@@ -138,6 +139,8 @@ class Cluster:
 
     name: str
     engine: TestEngine
+    objects: tuple[str, ...] = ()
+    """Those that are there without any run."""
 
     @property
     def node(self) -> str:
@@ -150,19 +153,22 @@ class Cluster:
         return self.engine.run("exec", *environment, self.node, *command, timeout=timeout)
 
     def left_behind(self) -> list[str]:
-        """What runs left on the node: data, and the script in runc's place."""
+        """What runs left: data and the script in runc's place on the node, and objects."""
         found = self.exec(
             "bash",
             "-c",
-            "ls -d /var/lib/kindcov* /usr/*/*.before-kindcov /usr/*/*/*.before-kindcov"
-            " 2> /dev/null;"
+            "ls -d /var/lib/kindcov /usr{,/local}/{s,}bin/*before-kindcov 2> /dev/null;"
             " ps -C perl -o args= || true",
         )
-        return [f"on the node: {line}" for line in found.splitlines()]
+        objects = self.exec(*OBJECTS)
+        return [
+            *(f"on the node: {line}" for line in found.splitlines()),
+            *(f"object {name}" for name in objects.split() if name not in self.objects),
+        ]
 
     def clear(self) -> None:
         """Remove what runs deployed."""
-        kinds = "deployments,statefulsets,daemonsets,jobs,pods,services"
+        kinds = "deployments,statefulsets,daemonsets,jobs,pods"
         names = ("--all", "--grace-period=0", "--force", "--wait=false")
         self.exec("kubectl", "delete", kinds, *names)
 
@@ -177,7 +183,7 @@ def run(runner: Runner, place: Path, *args: str, cluster: Cluster | None = None)
         cluster: use this one; without one the run makes its own.
 
     """
-    on = [f"--cluster-name={cluster.name}"] if cluster else []
+    on = [f"--kind-coverage-cluster={cluster.name}"] if cluster else []
     done = runner(place, "--kind-coverage", "-v", *on, *args)
     (place / "pytest.log").write_text(done.output)
     left = runner.left_behind()
