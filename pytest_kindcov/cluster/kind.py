@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import platform
@@ -9,7 +10,9 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 import time
+import weakref
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +95,18 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         """The parent's pykube client."""
         import pykube
 
-        return pykube.HTTPClient(pykube.KubeConfig.from_file(self.kubeconfig_path))
+        # pykube writes each certificate and the key that it finds in the text into a file of /tmp,
+        # readable for all and for ever; files it takes as they are.
+        config = yaml.safe_load(self.kubeconfig_path.read_text())
+        directory = Path(tempfile.mkdtemp(prefix="certificates-", dir=self.path))
+        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        for number, entry in enumerate([*config["clusters"], *config["users"]]):
+            values = entry.get("cluster") or entry.get("user") or {}
+            for name in [each for each in values if each.endswith("-data")]:
+                file = directory / f"{number}-{name}"
+                file.write_bytes(base64.b64decode(values.pop(name)))
+                values[name.removesuffix("-data")] = str(file)
+        return pykube.HTTPClient(pykube.KubeConfig(config))
 
     @cached_property
     def node_image(self) -> str:
@@ -285,6 +299,8 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         self.ensure_kubectl()
         environment = {**os.environ, **(kwargs.pop("env", None) or {})}
         environment["KUBECONFIG"] = str(self.kubeconfig_path)
+        # Without HOME it is the working directory.
+        environment.setdefault("KUBECACHEDIR", str(self.path / "cache"))
         kwargs = {"encoding": "utf-8", "timeout": _QUERY, "stdin": subprocess.DEVNULL, **kwargs}
         if "input" in kwargs:
             del kwargs["stdin"]

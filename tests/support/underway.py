@@ -38,7 +38,7 @@ class Underway:
         self, runner: Runner, where: Path, *args: str, cluster: Cluster | None = None
     ) -> None:
         self.runner, self.where, self._cluster = runner, where, cluster
-        on = [f"--cluster-name={cluster.name}"] if cluster else []
+        on = [f"--kind-coverage-cluster={cluster.name}"] if cluster else []
         self._log = where.parent / f"log-{len(runner.started)}"
         with self._log.open("w") as log:
             self.process = subprocess.Popen(
