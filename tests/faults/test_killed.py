@@ -103,7 +103,7 @@ def test_two_at_once_and_one_is_killed(
         other.send(signal.SIGINT, group=True)
         whole = other.wait()
         assert (whole.code, whole.left) == (0, [])
-        assert whole.counts() >= {"a": 1, "bye": 1, "never": 0}.items()
+        assert whole.counts().items() >= {"a": 1, "bye": 1, "never": 0}.items()
         assert [path.stem for path in state.rglob("*.json")] == [name]
 
         killed.send(signal.SIGKILL, group=False)
@@ -158,8 +158,8 @@ def assert_rescued(runner: Runner, where: Path, name: str, expected: str) -> Non
 
 def total(output: str) -> str:
     """The TOTAL line's figures."""
-    (line,) = re.findall(r"^TOTAL .*$", output, re.M)
-    return " ".join(line.split())
+    (found,) = {" ".join(line.split()) for line in re.findall(r"^TOTAL .*$", output, re.M)}
+    return found
 
 
 def blocks(directory: Path) -> set[str]:
