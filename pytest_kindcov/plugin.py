@@ -102,7 +102,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     outcome = owner.close(
         failed=session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED),
-        interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED or bool(session.shouldstop),
+        interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED
+        or bool(session.shouldstop or session.shouldfail),
         tests_failed=session.testsfailed > 0,
     )
     passed = outcome.report is None or outcome.report.passed

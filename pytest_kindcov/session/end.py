@@ -109,7 +109,7 @@ class End:
             [
                 *sorted({deployed.title for deployed in run.deployed}),
                 result.extent,
-                *(["interrupted: not all tests ran"] if interrupted else []),
+                *(["stopped early: not all tests ran"] if interrupted else []),
             ]
         )
         done = finish.finish(

@@ -97,7 +97,7 @@ class Case:
         )
 
 
-SAVED = ("TOTAL", "interrupted: not all tests ran")
+SAVED = ("TOTAL", "stopped early: not all tests ran")
 RAN = {"a": 1, "never": 0, "bye": 1}
 SHIELDED = "the run is being ended; interrupt once more to go without its coverage"
 NOTHING = ("Traceback", "INTERNALERROR", "[unexpected]", "TOTAL", "ERROR")

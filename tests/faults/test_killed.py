@@ -128,8 +128,8 @@ def test_two_at_once_and_one_is_killed(
         listed = engine.run("ps", "-a", "--format", "{{.Names}}").split()
         assert {f"{cluster}-control-plane" for cluster in foreign} <= set(listed)
     finally:
-        for each in (killed, other):
-            each.kill()
+        killed.kill()
+        other.kill()
         kindcov(runner, where, "doctor", "--remove")
         engine.run("rm", "-f", "-v", *(f"{cluster}-control-plane" for cluster in foreign))
 

@@ -65,13 +65,13 @@ class Case:
 CASES = (
     Case("plain", ("-p", "no:xdist"), 1, ("1 failed, 7 passed",), ALL),
     # In two workers the crashed ones' tests fail, and their coverage is there all the same.
-    Case("crashes", ("-n2", "--dist=loadfile"), 1, ("crashed while running", "3 failed, 5 passed"),
+    Case("crashes", ("-n2", "--dist=worksteal"), 1, ("crashed while running", "3 failed, 5 passed"),
          ALL),
     Case("no-replacement", ("-n2", "--max-worker-restart=0", "-k", "crashes or killed"), 1,
          ("crashed while running",), {"never": 0, "a": 0}),
     Case("first-failure", ("-x", "-k", "fails or after", "-p", "no:xdist"), 1,
-         ("stopping after 1 failures", "interrupted: not all tests ran"), {"g": 1, "h": 0}),
-    Case("first-failure-of-workers", ("-n2", "--maxfail=1", "-k", "fails"), 1,
+         ("stopping after 1 failures", "stopped early: not all tests ran"), {"g": 1, "h": 0}),
+    Case("first-failure-of-workers", ("-n2", "--maxfail=1", "-k", "fails"), 2,
          ("1 failed",), {"g": 1, "a": 0}),
     Case("collection-error", ("--ignore=test_faults.py", "--continue-on-collection-errors", "."), 1,
          ("1 passed, 1 error",), {"a": 1}),
