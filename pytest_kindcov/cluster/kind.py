@@ -231,6 +231,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
                 f" `{self.engine.name} start {' '.join(stopped)}`",
                 slug="cluster-not-running",
             )
+        self.kubeconfig_path = self.scratch / "kubeconfig"  # the user's may hold other clusters
         try:
             self._fetch_kubeconfig()
         except CommandError as error:

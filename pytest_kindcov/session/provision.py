@@ -203,6 +203,7 @@ class Provision:
             "cluster",
             {
                 "name": cluster.name,
+                "directory": str(cluster.path),
                 "kubeconfig": str(cluster.kubeconfig_path),
                 "kind": str(cluster.kind_path),
                 "kubectl": str(cluster.kubectl_path),

@@ -122,6 +122,28 @@ def test_kubeconfig_that_is_locked(launch: Launch, tmp_path: Path) -> None:
     assert (result.code, result.left) == (1, [])
 
 
+MINE = """
+apiVersion: v1
+kind: Config
+current-context: mine
+clusters: [{name: mine, cluster: {server: "https://mine.invalid"}}]
+contexts: [{name: mine, context: {cluster: mine, user: mine}}]
+users: [{name: mine, user: {token: mine}}]
+"""
+
+
+@ONE_ENGINE
+def test_kubeconfig_with_other_clusters(launch: Launch, tmp_path: Path, shared: Cluster) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(MINE)
+    asks = "def test_cluster(kind_cluster): kind_cluster.kubectl('get', 'nodes')\n"
+    result = launch("", asks, f"--kubeconfig={kubeconfig}", "-n1", cluster=shared)
+    assert result.outcome("test_cluster") == "PASSED"
+    assert kubeconfig.read_text() == MINE
+    assert list(tmp_path.iterdir()) == [kubeconfig]
+    assert result.left == []
+
+
 @ONE_ENGINE
 def test_port_that_is_taken(launch: Launch) -> None:
     with socket.socket() as taken:
