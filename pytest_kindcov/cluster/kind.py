@@ -415,6 +415,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         )
 
     def _own_kubeconfig(self) -> None:
+        self.kubeconfig_path.parent.mkdir(parents=True, exist_ok=True)
         self.kubeconfig_path.touch(mode=stat.S_IRUSR | stat.S_IWUSR, exist_ok=True)
         self.kubeconfig_path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
