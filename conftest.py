@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 pytest_plugins = ["pytester"]
-MUST = ("tests/cluster", "tests/browser", "tests/unit/test_reports.py")
+MUST = ("tests/cluster", "tests/faults", "tests/browser", "tests/unit/test_reports.py")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,8 +19,16 @@ class XdistHooks:
         self._owner = owner
         self._watching = False
 
-    def pytest_xdist_setupnodes(self, specs: list[Any]) -> None:
-        """Refuse workers elsewhere: kubeconfig, address and state directory are only good here."""
+    def pytest_xdist_setupnodes(self, config: pytest.Config, specs: list[Any]) -> None:
+        """Refuse workers elsewhere: kubeconfig, address and state directory are only good here.
+
+        And `--dist=each`: every test would run several times, at once, and count as one.
+        """
+        if config.option.dist == "each" and self._owner.settings.coverage:
+            raise pytest.UsageError(
+                "kindcov: --dist=each runs every test in every worker, so that coverage could be"
+                " told from no test; use -n with another --dist"
+            )
         remote = [str(spec) for spec in specs if not spec.popen]
         if remote and self._owner.settings.coverage:
             raise pytest.UsageError(

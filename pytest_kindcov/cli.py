@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindcov._signals import TermBridge
+from pytest_kindcov._signals import Signals
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import gate, types
 
@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = options.run
-    bridge = TermBridge()
-    bridge.install()  # what is half made is cleared away
+    signals = Signals(print, lambda: True)
+    signals.bridge()  # what is half made is cleared away
     try:
         return run(options)
     except KeyboardInterrupt:
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     finally:
-        bridge.remove()
+        signals.restore()
 
 
 def _parser() -> argparse.ArgumentParser:

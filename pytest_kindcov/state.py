@@ -177,10 +177,12 @@ def attached(info: dict[str, Any]) -> KindCluster:
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
 
-    return KindCluster(
+    cluster = KindCluster(
         info["name"],
-        Path(info["kubeconfig"]),
+        Path(info["directory"], "kubeconfig"),
         kind_path=Path(info["kind"]),
         kubectl_path=Path(info["kubectl"]),
         engine=Engine(info["engine"]),
     )
+    cluster.kubeconfig_path = Path(info["kubeconfig"])
+    return cluster
