@@ -14,8 +14,7 @@ from pytest_kindcov.cluster import owners
 from pytest_kindcov.cluster.api import Api, import_ahead
 from pytest_kindcov.cluster.kind import KindCluster
 from pytest_kindcov.cluster.ledger import Ledger
-from pytest_kindcov.errors import Cancelled, ClusterError
-from pytest_kindcov.session.run import known
+from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -164,7 +163,7 @@ class Obtain:
         except Cancelled:
             raise
         except Exception as error:  # also the client's own: whatever it is, a new cluster mends it
-            told = f"cluster {name} was kept, but is of no use: {known(error).headline}"
+            told = f"cluster {name} was kept, but is of no use: {_words(error)}"
             run.tell(f"{told}; a new one replaces it")
             run.outcome.notes.append(f"{told}; it was replaced")
             cluster.delete()
@@ -220,9 +219,8 @@ def wait_ready(
             account = client.get("v1", "ServiceAccount", "default", "default")
         except Exception as error:  # the client's own: an API server that comes up says anything
             if time.monotonic() - answered > patience:
-                cause = known(error).headline
                 raise ClusterError(
-                    "the API server does not answer", cause=cause, slug="api-unreachable"
+                    "the API server does not answer", cause=_words(error), slug="api-unreachable"
                 ) from error
             return False
         answered = time.monotonic()
@@ -238,6 +236,13 @@ def wait_ready(
         slug="nodes-not-ready",
         error=ClusterError,
     )
+
+
+def _words(error: Exception) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, KindCovError):
+        return error.headline
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _unlike(name: str, made: dict[str, str], wanted: dict[str, str], engine: Engine) -> str:
