@@ -252,7 +252,7 @@ def _run_harvest(options: argparse.Namespace) -> int:
         profile = Path(options.dir, "coverage.out")
         reports = (types.parse("term"), types.parse(f"go:{profile}"))
         command.run([str(Path(options.dir, "covdata"))], Wanted(reports=reports), root=".")
-        result.notes.append(f"wrote {profile} and {profile.parent}/covdata")
+        result.notes.append(f"wrote {profile.parent}/covdata")
     for problem in result.problems:
         print(f"WARNING {problem}", file=sys.stderr)
     for note in result.notes:

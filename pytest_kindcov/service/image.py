@@ -39,6 +39,11 @@ def full_name(reference: str) -> str:
     return name + at + digest
 
 
+def last_name(reference: str) -> str:
+    """The last part of an image's name, without tag and digest: `orders`."""
+    return reference.rpartition("/")[2].partition("@")[0].partition(":")[0]
+
+
 def write_archive(
     archive: Path,
     *,

@@ -267,10 +267,11 @@ def _program(spec: ServiceSpec, rootdir: Path) -> list[object]:
     """
     if spec.dockerfile:
         source = [str(spec.find(spec.dockerfile, rootdir)), spec.dockerfile]
-    elif spec.package.startswith((".", "/")):
-        source = [str(spec.find(spec.package, rootdir))]
+    elif spec.package:
+        directory = spec.directory_of_package(rootdir)
+        source = [str(directory)] if directory else [spec.package, spec.directory]
     else:
-        source = [spec.package, spec.directory] if spec.package else []
+        source = []
     return [*source, spec.coverpkg, spec.build_flags, sorted(spec.build_env.items())]
 
 
