@@ -265,13 +265,14 @@ def _delete(api: Api, named: Object) -> None:
 def _remove(api: Api, entries: Sequence[Entry]) -> list[str]:
     """Delete objects, and wait until they are gone."""
     problems: list[str] = []
+    deleted = []
     for entry in entries:
         with _noted(problems, _title(entry)):
             _delete(api, entry["object"])
-    left = _wait_gone(api, [entry["object"] for entry in entries])
+            deleted.append(entry["object"])
     return problems + [
-        f"{title({'kind': named['kind'], 'metadata': named})} was deleted, but is not gone yet"
-        for named in left
+        f"{_title({'object': named})} was deleted, but is not gone yet"
+        for named in _wait_gone(api, deleted)
     ]
 
 

@@ -146,7 +146,10 @@ def test_two_runs_at_once(runner: Runner, repository: Path) -> None:
             process.kill()
             process.wait()
         for node in nodes(runner):
-            runner.engine.run("rm", "-f", "-v", node)
+            name = node.removesuffix("-control-plane")
+            kind = [runner.env["KINDCOV_KIND_BIN"], "delete", "cluster", "--name", name]
+            subprocess.run(kind, env=runner.env, check=True, timeout=120)
+    assert [path for path in runner.left_behind() if "home/state" not in path] == []
 
 
 def _with_config(runner: Runner, repository: Path) -> Run:
