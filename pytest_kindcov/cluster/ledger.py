@@ -86,15 +86,6 @@ class Ledger:
             if _identity(entry) not in self._known:
                 self._note(entry)
 
-    def had(self, obj: Object, namespace: str) -> bool:
-        """Whether an object was there before the run."""
-        named = {**obj, "name": obj["metadata"]["name"], "namespace": namespace}
-        return any(
-            entry["before"] is not None and _identity(entry) == _identity({"object": named})
-            for entry in self._entries
-            if "object" in entry
-        )
-
     def give_back(self, api: Api, nodes: Sequence[Node]) -> list[str]:
         """Make everything what it was: images first, for the pods that come back run them.
 
@@ -186,9 +177,11 @@ def _put_back(api: Api, entry: Entry) -> None:
         now = None
     if now is None:
         api.create(_plain(before))
+        api.own(before)
         return
     metadata = {**before["metadata"], "resourceVersion": now["metadata"]["resourceVersion"]}
     api.replace({**before, "metadata": metadata})
+    api.own(before)
     selector = ((before.get("spec") or {}).get("selector") or {}).get("matchLabels")
     if selector and (before["spec"].get("template") or {}).get("spec"):
         for pod in api.list("v1", "Pod", named["namespace"], _selector(selector)):

@@ -37,6 +37,9 @@ class Cluster:
         self.done.append(f"replace {obj['kind']} {obj['metadata']['name']}")
         self.objects[self._key(obj["kind"], obj["metadata"])] = obj
 
+    def own(self, obj: Object) -> None:
+        pass
+
     def create(self, obj: Object) -> None:
         self.done.append(f"create {obj['kind']} {obj['metadata']['name']}")
         self.objects[self._key(obj["kind"], obj["metadata"])] = obj
