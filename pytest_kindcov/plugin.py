@@ -89,6 +89,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly or getattr(config.option, "setupplan", False):
         return
+    in_worker = hasattr(config, "workerinput")  # they run the tests all the same
+    if session.testsfailed and not (in_worker or config.option.continue_on_collection_errors):
+        return
     specs, needed = _needs(session.items)
     if needed:
         config.stash[ACCESS].want(specs)

@@ -74,7 +74,7 @@ class Engine:
         return [self.name, "exec", "-i", node, *command]
 
     def clusters(self) -> dict[str, list[Container]]:
-        """The containers of all Kind clusters, by cluster; also stopped ones."""
+        """The containers of all Kind clusters, control planes first; also stopped ones."""
         label = (
             f'{{{{index .Labels "{CLUSTER_LABEL}"}}}}'
             if self.name == "podman"
@@ -87,6 +87,8 @@ class Engine:
             cluster, name, state = [*line.split("\t"), "", ""][:3]
             running = state.lower().startswith(("running", "up "))  # podman 4 says `Up 3 minutes`
             found.setdefault(cluster, []).append(Container(name, running))
+        for nodes in found.values():
+            nodes.sort(key=lambda node: ("worker" in node.name, node.name))
         return found
 
     def remove_containers(self, names: Sequence[str]) -> None:
@@ -279,8 +281,7 @@ def find_cluster(name: str, wanted: str) -> tuple[Engine, list[Container]]:
             reasons.append(error.cause or error.what)
             continue
         if name in clusters:
-            containers = clusters[name]
-            return engine, sorted(containers, key=lambda each: ("worker" in each.name, each.name))
+            return engine, clusters[name]
         reasons.append(f"{candidate} has " + (", ".join(sorted(clusters)) or "no cluster"))
     raise ClusterError(
         f"there is no cluster {name}",

@@ -214,7 +214,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         """Use a cluster that is there already.
 
         Args:
-            containers: its nodes.
+            containers: its nodes, control planes first.
             logs: directory for its logs, should it be of no use.
 
         Raises:
@@ -238,6 +238,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             what = f"cluster {self.name} ({self.engine.name}) is there, but it cannot be used"
             raise failure.explain(what, error, self.engine, self.name, logs) from error
         self.whole = True
+        self.nodes = [Node(each.name, self.engine) for each in containers]
 
     def delete(self) -> None:
         """Delete the cluster with its containers and volumes; fine if it is gone already.
