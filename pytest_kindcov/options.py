@@ -188,7 +188,7 @@ OPTIONS = (
     Option(
         "report",
         "",
-        "Report: term, term-missing, xml, lcov, json, markdown, markdown-append, go, covdata;"
+        "Report: term, term-missing, xml, lcov, json, markdown, markdown-append, go, html, covdata;"
         " repeatable; empty: only the total (default: term)",
         _reports,
         "TYPE[:DEST]",
