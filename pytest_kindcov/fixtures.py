@@ -57,7 +57,8 @@ def go_service(
             `image` is taken as it is.
         manifests: files, directories or Kustomize directories; default: a generated Deployment and
             Service that PodSecurity *restricted* admits.
-        image: the image's name in the manifests; default: the only one they use.
+        image: the image's name in the manifests; default: the only one they use, or the only one
+            that is named as the service.
         port: the port of the service that `.url` leads to: of its Service, or of its container.
         name: default: the last element of the package.
         namespace: for objects that name none; default: `default`.

@@ -19,6 +19,7 @@ from pycobertura import Cobertura
 from pycobertura.filesystem import DirectoryFileSystem
 
 from pytest_kindcov import cli
+from pytest_kindcov.covdata import profile as profiles
 from pytest_kindcov.covdata import store as stores
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import make, sources, types
@@ -268,21 +269,6 @@ def test_what_is_left_out_is_said(shop: Shop, capsys: pytest.CaptureFixture[str]
     assert re.search(r"^TOTAL +15 +6 +60\.0%$", out, re.M)
 
 
-def test_no_partial_file_is_left(shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:
-    own = report_of(shop)
-    target = tmp_path / "coverage.xml"
-    target.write_text("old")
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(KindCovError, match=r"coverage\.xml: No space left"):
-        types.emit(types.parse(f"xml:{target}"), own, tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["coverage.xml"]
-    assert target.read_text() == "old"
-
-
 def test_a_directory_with_other_data_is_refused(shop: Shop, tmp_path: Path) -> None:
     own = report_of(shop)
     target = tmp_path / "covdata"
@@ -326,11 +312,19 @@ def test_requests(text: str, kind: str, destination: str | None, modifiers: set[
     assert types.parse(text) == types.Request(kind, destination, frozenset(modifiers))
 
 
-def test_skip_covered(shop: Shop, tmp_path: Path) -> None:
-    own = report_of(shop)
-    for name in ("term", "term-missing"):
-        types.emit(types.parse(f"{name}:skip-covered:{tmp_path / name}"), own, tmp_path)
-        text = (tmp_path / name).read_text()
-        assert "full coverage skipped" not in text
-    less = report_of(shop, exclude=("Unused",))
-    assert less.total == own.total
+@pytest.mark.parametrize("name", ["term", "term-missing", "markdown", "markdown-append"])
+def test_skip_covered(tmp_path: Path, name: str) -> None:
+    """What is complete has no row, and is in the total."""
+    rows = ["m/half/f.go:1.1,2.9 3 1", "m/half/f.go:3.1,4.9 1 0", "m/full/g.go:1.1,2.9 6 1"]
+    store = stores.Store(texts=[profiles.read("\n".join(["mode: set", *rows]).encode())])
+    own = make.report(store, sources.repository(tmp_path), make.Run())
+    assert own is not None
+    for modifier, seen in (("", True), (":skip-covered", False)):
+        target = tmp_path / f"{name}{modifier}"
+        types.emit(types.parse(f"{name}{modifier}:{target}"), own, tmp_path)
+        text = target.read_text()
+        assert ("m/full" in text) is seen
+        assert "m/half" in text
+        assert "90.0%" in text
+        if name.startswith("term"):
+            assert ("1 file with" in text or "1 package with" in text) is not seen
