@@ -1,4 +1,4 @@
-"""GitHub's workflows of the pages, by actionlint: it knows more than the schema, such as contexts."""
+"""GitHub workflows of the pages, by actionlint: it knows more than the schema."""
 
 from __future__ import annotations
 
