@@ -171,7 +171,7 @@ def test_plugin_can_be_switched_off(pytester: pytest.Pytester) -> None:
     ("args", "said"),
     [
         (["--dist=load", "--tx", "ssh=nowhere.invalid"], "is not on this machine"),
-        (["--dist=each", "--tx", "2*popen"], "--dist=each runs every test in every worker"),
+        (["--dist=each", "--tx", "2*popen"], "--dist=each runs each test in each worker"),
     ],
 )
 def test_what_workers_cannot_do_is_refused(
