@@ -168,7 +168,7 @@ def _get(api: Api, named: Object) -> Object | None:
 
 
 def _put_back(api: Api, entry: Entry) -> None:
-    """Make an object what it was; pods of a workload that stays are renewed: they ran our image."""
+    """Make an object what it was; the pods of one that did not change run our image: they go."""
     before, named = entry["before"], entry["object"]
     now = _get(api, named)
     if now is not None and named["kind"] in ("Pod", "Job"):
@@ -182,8 +182,9 @@ def _put_back(api: Api, entry: Entry) -> None:
     metadata = {**before["metadata"], "resourceVersion": now["metadata"]["resourceVersion"]}
     api.replace({**before, "metadata": metadata})
     api.own(before)
-    selector = ((before.get("spec") or {}).get("selector") or {}).get("matchLabels")
-    if selector and (before["spec"].get("template") or {}).get("spec"):
+    spec = before.get("spec") or {}
+    selector = (spec.get("selector") or {}).get("matchLabels")
+    if selector and spec.get("template") and spec["template"] == now["spec"].get("template"):
         for pod in api.list("v1", "Pod", named["namespace"], _selector(selector)):
             api.delete("v1", "Pod", pod["metadata"]["name"], named["namespace"])
 

@@ -222,13 +222,16 @@ class Provider:
             early = []  # kind may restart containerd: it is loaded again
         late = [node for node in self._lacking(reference, image_id) if node not in early]
         on_all(late, lambda node: node.load(archive))
+        self._wait_image(late, reference, image_id)
         archive.unlink()
 
     def _load_built(self, built: str, reference: str) -> None:
         cluster = self.cluster()
-        lacking = self._lacking(reference, cluster.engine.image_id(built))
+        image_id = cluster.engine.image_id(built)
+        lacking = self._lacking(reference, image_id)
         cluster.load_docker_image(built, lacking)
         on_all(lacking, lambda node: node.rename(built, reference))
+        self._wait_image(lacking, reference, image_id)
         cluster.engine.untag(built)
 
     def _load_present(self, reference: str, spec: ServiceSpec) -> None:
@@ -236,6 +239,7 @@ class Provider:
         cluster = self.cluster()
         image_id = cluster.engine.image_id(reference)
         if image_id:
+<<<<<<< HEAD
             arch, wanted = cluster.engine.image_arch(reference), cluster.engine.arch
             if arch and wanted and arch != wanted:
                 raise DeployError(
@@ -245,6 +249,16 @@ class Provider:
                     slug="wrong-architecture",
                 )
             cluster.load_docker_image(reference, self._lacking(reference, image_id))
+=======
+            lacking = self._lacking(reference, image_id)
+            cluster.load_docker_image(reference, lacking)
+            self._wait_image(lacking, reference, image_id)
+
+    def _wait_image(self, nodes: list[Node], reference: str, image_id: str) -> None:
+        """On a cluster that is not new: its nodes may have had another image of that name."""
+        if not self.cluster().created:
+            on_all(nodes, lambda node: node.wait_image(reference, image_id))
+>>>>>>> keep
 
     def _lacking(self, reference: str, image_id: str) -> list[Node]:
         """The nodes that have another image of that name, or none: noted if it must be put back."""

@@ -325,7 +325,7 @@ def test_a_given_cluster_is_given_back(given: Given, runner: Runner, repository:
     attach = ["--kind-coverage", f"--kind-coverage-cluster={given.name}"]
     before = given.state()
     assert given.says("app=web") == given.says("app=alone") == {"theirs"}
-    assert "kindcov" not in str(before)
+    assert "kindcov" not in before["node"]
     (repository / "bystander.yaml").write_text(BYSTANDER)
 
     run = runner(repository, *attach, "--kind-coverage-keep=never")
