@@ -239,7 +239,6 @@ class Provider:
         cluster = self.cluster()
         image_id = cluster.engine.image_id(reference)
         if image_id:
-<<<<<<< HEAD
             arch, wanted = cluster.engine.image_arch(reference), cluster.engine.arch
             if arch and wanted and arch != wanted:
                 raise DeployError(
@@ -248,8 +247,6 @@ class Provider:
                     remedy=f"build or pull it with --platform linux/{wanted}",
                     slug="wrong-architecture",
                 )
-            cluster.load_docker_image(reference, self._lacking(reference, image_id))
-=======
             lacking = self._lacking(reference, image_id)
             cluster.load_docker_image(reference, lacking)
             self._wait_image(lacking, reference, image_id)
@@ -258,7 +255,6 @@ class Provider:
         """On a cluster that is not new: its nodes may have had another image of that name."""
         if not self.cluster().created:
             on_all(nodes, lambda node: node.wait_image(reference, image_id))
->>>>>>> keep
 
     def _lacking(self, reference: str, image_id: str) -> list[Node]:
         """The nodes that have another image of that name, or none: noted if it must be put back."""
