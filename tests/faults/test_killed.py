@@ -104,7 +104,7 @@ def test_two_at_once_and_one_is_killed(
         whole = other.wait()
         assert (whole.code, whole.left) == (0, [])
         assert whole.counts().items() >= {"a": 1, "bye": 1, "never": 0}.items()
-        assert [path.stem for path in state.rglob("*.json")] == [name]
+        assert [json.loads(path.read_text())["cluster"] for path in state.rglob("*.json")] == [name]
 
         killed.send(signal.SIGKILL, group=False)
         killed.process.wait()
@@ -125,6 +125,7 @@ def test_two_at_once_and_one_is_killed(
         assert f"removed cluster {name}" in output
         assert f"{foreign[0]} ({engine.name}): its run is not known" in output
         assert runner.left_behind() == []
+        assert [path for path in state.rglob("*") if path.is_file()] == []
         listed = engine.run("ps", "-a", "--format", "{{.Names}}").split()
         assert {f"{cluster}-control-plane" for cluster in foreign} <= set(listed)
     finally:
