@@ -10,13 +10,11 @@ import os
 import re
 import signal
 import stat
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from faulttable import deployment, repository, run
-from harness import ONE_ENGINE, Runner
+from harness import ONE_ENGINE, Runner, kindcov
 from underway import Underway
 
 if TYPE_CHECKING:
@@ -41,22 +39,6 @@ def test_it(web):
 """
 FILES = {"web.yaml": deployment("web")}
 CLUSTER = "def test_cluster(kind_cluster): pass\n"
-
-
-def kindcov(runner: Runner, directory: Path, *words: str) -> tuple[int, str]:
-    """The console script: its exit code and what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest_kindcov", *words],
-        cwd=directory,
-        env=runner.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    print(f"$ kindcov {' '.join(words)}\n{done.stdout}")
-    return done.returncode, done.stdout
 
 
 @ONE_ENGINE
