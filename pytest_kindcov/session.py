@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from pytest_kindcov.harvest.record import Recorder
     from pytest_kindcov.options import Settings
     from pytest_kindcov.report.model import Phase, Report, Summary
+    from pytest_kindcov.report.tree import Tree
+    from pytest_kindcov.report.wanted import Wanted
     from pytest_kindcov.service.deploy import Deployed
     from pytest_kindcov.service.provide import Provider
     from pytest_kindcov.state import Live
@@ -82,6 +84,10 @@ class Owner:
     ) -> None:
         self.settings = settings
         self.outcome = Outcome()
+        self.tests: dict[str, str] = {}
+        """By node id how tests ended."""
+        self.subset = ""
+        """What was selected, where tests were left out that a change cannot affect."""
         self._tell_line = tell
         self._tick = tick
         self._cancel = threading.Event()
@@ -97,7 +103,7 @@ class Owner:
         self._running = Running()
         self._recorder: Recorder | None = None
         self._probes: Probes | None = None
-        self._sources: Future[dict[str, str]] | None = None
+        self._sources: Future[tuple[dict[str, str], Tree | None]] | None = None
         self._phases: list[Phase] = []
         self._worker_of: dict[str, str] = {}  # namespace to the worker that alone uses it
         self._server: Server | None = None
@@ -107,6 +113,14 @@ class Owner:
     def state(self) -> State:
         """The state directory, made when it is first needed."""
         return State(Path(tempfile.mkdtemp(prefix=f"kindcov-{os.getpid()}-")))
+
+    @property
+    def directory(self) -> Path:
+        """Where the run's data and reports go.
+
+        What some selected tests covered is no total, and no record to select by: that stays.
+        """
+        return self.settings.dir / "selected" if self.subset else self.settings.dir
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
@@ -335,11 +349,12 @@ class Owner:
 
         return sources.repository(self.settings.rootdir)
 
-    def _record_sources(self) -> dict[str, str]:
+    def _record_sources(self) -> tuple[dict[str, str], Tree | None]:
         """What the services are about to be built from, so that later changes are seen."""
-        from pytest_kindcov.report import sources
+        from pytest_kindcov.report import sources, tree
 
-        return sources.record(self._repository)
+        own = self._repository
+        return sources.record(own), tree.record(own.root, self.settings.rootdir)
 
     @cached_property
     def _engine(self) -> Engine:
@@ -505,7 +520,7 @@ class Owner:
             self._api_once(),
             cluster.nodes,
             self._deployed,
-            settings.dir,
+            self.directory,
             own=self._repository,
             live=(self._recorder, self._probes) if self._recorder and self._probes else None,
             allow=settings.allow,
@@ -515,7 +530,7 @@ class Owner:
         outcome.errors += result.errors
         outcome.problems += result.problems
         outcome.notes += result.notes
-        shown = _relative(settings.dir, Path.cwd())
+        shown = _relative(self.directory, Path.cwd())
         if failed and not settings.on_fail:
             outcome.notes.append(f"tests failed: no report; for one: kindcov report {shown}")
             return
@@ -526,21 +541,25 @@ class Owner:
                 *sorted({deployed.title for deployed in self._deployed}),
                 result.extent,
                 *(["interrupted: not all tests ran"] if interrupted else []),
+                *([self.subset] if self.subset else []),
             ]
         )
+        recorded, tree = self._recorded()
         done = finish.finish(
-            settings.dir,
+            self.directory,
             self._repository,
             make.Run(
                 time=time.time(),
                 title=outcome.headline,
-                recorded=self._recorded(),
+                recorded=recorded,
                 containers=tuple(result.containers),
                 issues=tuple(Issue("", "", problem) for problem in result.problems),
                 phases=tuple(sorted(self._phases, key=lambda phase: phase.begin)),
                 data=result.data,
+                tests=self.tests,
+                tree=tree,
             ),
-            settings.wanted(),
+            self._wanted_reports(),
             append=settings.append,
         )
         outcome.report = done.report
@@ -550,19 +569,31 @@ class Owner:
         outcome.problems += [issue for issue in issues if issue not in outcome.problems]
         outcome.wrote += [_relative(Path(path), Path.cwd()) for path in done.wrote]
 
-    def _recorded(self) -> dict[str, str]:
+    def _wanted_reports(self) -> Wanted:
+        """Of selected tests no reports and no limits: they would be taken for those of all."""
+        wanted = self.settings.wanted()
+        if not self.subset:
+            return wanted
+        shown = _relative(self.directory, Path.cwd())
+        self.outcome.notes.append(
+            f"{self.subset}: no total, no reports and no limits; what these covered:"
+            f" kindcov report {shown}"
+        )
+        return replace(wanted, reports=(), rules=(), compare="")
+
+    def _recorded(self) -> tuple[dict[str, str], Tree | None]:
         """What the services were built from; nothing where that could not be read."""
         try:
-            return self._sources.result() if self._sources is not None else {}
+            return self._sources.result() if self._sources is not None else ({}, None)
         except OSError as error:
             self.outcome.problems.append(f"later changes of the source are not seen: {error}")
-            return {}
+            return {}, None
 
     def _forget_earlier(self) -> None:
         """Remove an earlier run's figures: this run fails nowhere, and has none."""
         from pytest_kindcov.harvest.run import forget
 
-        forget(self.settings.dir)
+        forget(self.directory)
 
     def _save_logs(self, cluster: KindCluster) -> None:
         """Save the logs of a run that failed, once; a failed creation has saved its own."""
