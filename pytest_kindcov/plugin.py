@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindcov import fixtures, options, session, state
+from pytest_kindcov import fixtures, options, state
 from pytest_kindcov.fixtures import ACCESS, NODEID, SETTINGS, is_ours, spec_of
+from pytest_kindcov.session.owner import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_kindcov.service.spec import ServiceSpec
+    from pytest_kindcov.session.run import Outcome
 
 
-_OWNER = pytest.StashKey[session.Owner]()
+_OWNER = pytest.StashKey[Owner]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(selection, "kindcov-select")
         return
     progress = Progress(config)
-    owner = session.Owner(settings, progress.tell, progress.flush)
+    owner = Owner(settings, progress.tell, progress.flush)
     config.stash[ACCESS] = config.stash[_OWNER] = owner
     config.add_cleanup(lambda: _close_silently(owner))
     _attribute(config)
@@ -75,11 +77,11 @@ def _attribute(config: pytest.Config) -> None:
     config.pluginmanager.register(hooks, "kindcov-contexts")
     if not hasattr(config, "workerinput"):  # a worker's reports are shown by the controller
         config.pluginmanager.register(NewlyCovered(), "kindcov-newly")
-        outcomes = Outcomes(config.stash[_OWNER].tests)
+        outcomes = Outcomes(config.stash[_OWNER].outcome.tests)
         config.pluginmanager.register(outcomes, "kindcov-outcomes")
 
 
-def _select_tests(config: pytest.Config, owner: session.Owner) -> None:
+def _select_tests(config: pytest.Config, owner: Owner) -> None:
     """Leave out tests that no change can affect, in this process and in all workers."""
     from pytest_kindcov import _select, select
 
@@ -90,7 +92,7 @@ def _select_tests(config: pytest.Config, owner: session.Owner) -> None:
         return select.plan(settings.dir, root, settings.select, failed, below=root)
 
     def tell(text: str) -> None:
-        owner.subset = text
+        owner.outcome.subset = text
 
     selection = _select.Selection(make, lambda item: _needs([item])[1], tell)
     config.pluginmanager.register(selection, "kindcov-select")
@@ -146,7 +148,7 @@ def pytest_terminal_summary(
         terminalreporter.write_line(line, **({colour: True} if colour else {}))
 
 
-def _block(outcome: session.Outcome, config: pytest.Config, width: int) -> list[tuple[str, str]]:
+def _block(outcome: Outcome, config: pytest.Config, width: int) -> list[tuple[str, str]]:
     """Lines of the summary block and their colours."""
     verbosity = config.get_verbosity()
     lines: list[tuple[str, str]] = []
@@ -156,7 +158,7 @@ def _block(outcome: session.Outcome, config: pytest.Config, width: int) -> list[
         if verbosity >= 0:
             lines.append((outcome.headline, ""))
         wanted = config.stash[SETTINGS].wanted()
-        if not config.stash[_OWNER].subset:
+        if not outcome.subset:
             lines += block.figures(outcome.report, wanted.reports, verbosity, width)
     lines += [(f"WARNING {problem}", "yellow") for problem in outcome.problems]
     if verbosity >= 0:
@@ -198,7 +200,7 @@ def _is_ours(item: pytest.Item) -> bool:
     return definitions is not None and is_ours(definitions[-1])
 
 
-def _close_silently(owner: session.Owner) -> None:
+def _close_silently(owner: Owner) -> None:
     """The last resort, when pytest never came to its session's finish."""
     owner.close()
 

@@ -218,7 +218,7 @@ def summary_block(output: str) -> list[str]:
     """The lines of the summary, without what differs from run to run."""
     lines = output.splitlines()
     begin = next(number for number, line in enumerate(lines) if "= kind coverage =" in line)
-    end = next(number for number, line in enumerate(lines) if line.startswith("wrote "))
+    end = next(number for number, line in enumerate(lines) if line.startswith("what is missing"))
     block = [line.rstrip() for line in lines[begin : end + 1]]
     return [re.sub(r"cluster kindcov-\S+ \(\w+\)", "cluster", line) for line in block if line]
 
