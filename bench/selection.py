@@ -1,9 +1,9 @@
-"""Does selection leave out what a change affects? `python bench/selection.py [EDITS] [SEED]`.
+"""Does selection leave out what a change affects? `python bench/selection.py [EDITS] [SEED] [all]`.
 
 The orders example as a git repository: its tests run, each against a real process of the service,
-and that is the record. Then 200 random edits: the service is built with each, and all tests run
-again. A test is affected if it ends otherwise, is answered otherwise, or runs other code: each that
-is must be selected. Said besides: how many are selected, by kind of edit, and why all are.
+and that is the record. Then 200 random edits: the service is built with each, and the tests that
+are left out (or `all`) run again. A test is affected if it ends otherwise, is answered otherwise,
+or runs other code. Said besides: how many are selected, by kind of edit, and why all are.
 
 Exit code 1 if an affected test was left out.
 """
@@ -23,7 +23,7 @@ import edits
 import selecttruth
 
 
-def main(count: int, seed: int) -> int:
+def main(count: int, seed: int, every: bool) -> int:
     """Make the edits of a seed."""
     chance = random.Random(seed)  # noqa: S311
     kinds: dict[str, list[tuple[int, int]]] = {}
@@ -32,12 +32,13 @@ def main(count: int, seed: int) -> int:
     with tempfile.TemporaryDirectory(prefix="kindcov-selection-") as scratch:
         record = selecttruth.recorded(Path(scratch))
         names = sorted(record.deeds)
+        record.build()
         assert record.differ(names) == [], "the tests are not the same twice"
         for number in range(count):
-            edit = edits.edit(record.root, chance)
+            edit = edits.edit(record.root, chance, record.build)
             plan = record.plan()
             selected = set(names) - plan.leave
-            affected = set(record.differ(names))
+            affected = set(record.differ(names if every else plan.leave))
             kinds.setdefault(edit.kind, []).append((len(selected), len(affected)))
             for why in plan.everything[:1]:
                 reasons[re.sub(r"^\S+: |\S+(?= changed,| is )|(?<=signature of )\S+", "", why)] += 1
@@ -62,5 +63,5 @@ def main(count: int, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    given = [int(word) for word in sys.argv[1:]]
-    sys.exit(main(*(given + [200, 1][len(given) :])))
+    given = [int(word) for word in sys.argv[1:] if word != "all"]
+    sys.exit(main(*(given + [200, 1][len(given) :]), every="all" in sys.argv))

@@ -246,6 +246,10 @@ def _imports(words: list[bytes]) -> set[tuple[bytes, bytes]]:
 
 def _function(tokens: list[Token], directives: list[bytes]) -> tuple[str, Function] | None:
     """Name and function of a declaration; None if it is none, or has no body."""
+    # A directive behind the body, on its last line, is as good as before it.
+    end = max((at for at, token in enumerate(tokens) if token[0] == b"}"), default=0)
+    directives = [*directives, *(word for word, _ in tokens[end + 1 :])]
+    tokens = tokens[: end + 1]
     words = [word for word, _ in tokens]
     if words[0] != b"func" or len(words) < 3:
         return None
@@ -265,8 +269,6 @@ def _function(tokens: list[Token], directives: list[bytes]) -> tuple[str, Functi
         word = words[place]
         # A brace of a type is none of the body: `func f() interface{ Close() }`.
         if word == b"{" and depth == 0 and words[place - 1] not in (b"interface", b"struct"):
-            if words[-1] != b"}":
-                return None
             head, body = (*directives, *words[:place]), tuple(words[place:])
             return name, Function(method, tokens[0][1], tokens[-1][1], head, body)
         depth += (word in _OPEN) - (word in _CLOSE)
