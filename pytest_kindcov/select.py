@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 UNKNOWN = "not in the record"
 """Why a test runs of which the recorded run knows nothing."""
 _DOCUMENTS = (".md", ".rst", ".adoc")
+_IMPORTING = ("*.py", "*.ini", "*.toml", "*.cfg")
 _TESTS = re.compile(r"(test_.*|.*_test)\.py")
 _LITERAL = re.compile(rb'"([^"\n\\]+)"')
 _SHOWN = 3  # reasons of a kind
@@ -230,21 +231,26 @@ class _Record:
 
         """
         path = PurePosixPath(file.path)
-        if path.suffix == ".go" and "testdata" not in path.parts:
-            if path.name.endswith("_test.go"):
-                return self._of_files(lambda own: own.parent == path.parent, path)
+        tested = path.name.endswith("_test.go")
+        if path.suffix == ".go" and not tested and "testdata" not in path.parts:
             return self._of_go(file)
+        if file.path in self._run.recorded:  # a program embeds it, or C
+            raise _Doubt("changed, and a program has it")
+        if tested and "testdata" not in path.parts:
+            return self._of_files(lambda own: own.parent == path.parent, path)
         if _TESTS.fullmatch(path.name):
-            others = tree.naming(self._own.root, [path.stem], "*.py") - {file.path}
-            if others:
+            if others := tree.naming(self._own.root, [path.stem], *_IMPORTING) - {file.path}:
                 raise _Doubt(f"a changed file of tests, which {shown(min(others))} names")
             return self._of_files(lambda own: own == path, path)
-        if path.suffix in _DOCUMENTS and file.path not in self._run.recorded:
+        if path.suffix in _DOCUMENTS:
+            # By its name, by a pattern, or with the directory that it is in.
+            words = [path.name, f"*{path.suffix}", "COPY .", "ADD ."]
+            words += [f"{directory}/" for directory in path.parts[:-1]]
             ends = [f":!*{suffix}" for suffix in _DOCUMENTS]
-            others = tree.naming(self._own.root, [path.name, f"*{path.suffix}"], ".", *ends)
+            others = tree.naming(self._own.root, words, ".", *ends, whole=False)
             if not others:
                 return {}
-            raise _Doubt(f"changed, and {shown(min(others))} names it")
+            raise _Doubt(f"changed, and {shown(min(others))} may name it")
         raise _Doubt("changed" if file.now is not None else "is gone")
 
     def _of_files(

@@ -134,16 +134,31 @@ def changed(tree: Tree, compiled: Mapping[str, str], own: Repository, ref: str) 
     return found
 
 
-def naming(root: Path, words: Sequence[str], *pathspecs: str) -> set[str]:
-    """The files of a working tree in which one of some words stands.
+def naming(root: Path, texts: Sequence[str], *pathspecs: str, whole: bool = True) -> set[str]:
+    """The files of a working tree in which one of some texts stands.
+
+    Args:
+        root: its top.
+        texts: fixed strings.
+        pathspecs: which files.
+        whole: only as whole words.
 
     Raises:
         Unknown: git does not say.
 
     """
-    terms = [term for word in words for term in ("-e", word)]
+    terms = [term for text in texts for term in ("-e", text)]
     try:
-        listed = git(root, "grep", "-lzIwF", "--untracked", *terms, "--", *pathspecs)
+        listed = git(
+            root,
+            "grep",
+            "-lzIF",
+            *(["-w"] if whole else []),
+            "--untracked",
+            *terms,
+            "--",
+            *pathspecs,
+        )
     except KindCovError as error:
         if getattr(error, "code", None) == 1:  # nowhere
             return set()

@@ -143,7 +143,8 @@ def test_a_record_of_uncommitted_changes(record: Recorded) -> None:
         ("tests/e2e/helper.py", "", "changed"),
         ("internal/store/testdata/x.go", "package x", "changed"),
         ("data.txt", "x", "changed"),
-        ("cmd/orders/data.md", "x", "changed, and cmd/orders/embeds.go names it"),
+        ("cmd/orders/data.md", "x", "changed, and cmd/orders/embeds.go may name it"),
+        ("deploy/notes.md", "x", "changed, and conftest.py may name it"),
     ],
 )  # fmt: skip
 def test_all_tests_run(record: Recorded, path: str, text: str, reason: str) -> None:
