@@ -124,7 +124,8 @@ def changed(tree: Tree, compiled: Mapping[str, str], own: Repository, ref: str) 
             if recorded is not None and built_from not in (None, sources.digest(recorded)):
                 recorded, differs = None, True
             before = [recorded] if differs else []
-            if path in of_ref | untracked and (base != tree.commit or path in tree.changed):
+            # What no commit has, and is as recorded, is no change.
+            if path in of_ref and (base != tree.commit or path in tree.changed):
                 before.append(_blob(root, base, path))
             if before:
                 plain = text if isinstance(text, bytes) else None
