@@ -63,5 +63,6 @@ def main(count: int, seed: int, every: bool) -> int:
 
 
 if __name__ == "__main__":
-    given = [int(word) for word in sys.argv[1:] if word != "all"]
-    sys.exit(main(*(given + [200, 1][len(given) :]), every="all" in sys.argv))
+    numbers = [int(word) for word in sys.argv[1:] if word != "all"]
+    count, seed = numbers + [200, 1][len(numbers) :]
+    sys.exit(main(count, seed, every="all" in sys.argv))

@@ -1,4 +1,4 @@
-"""What a recorded run knows: the tests that a changed file concerns; see `pytest_kindcov.select`."""
+"""What a recorded run knows: the tests that a changed file concerns. See `select`."""
 
 from __future__ import annotations
 

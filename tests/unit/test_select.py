@@ -14,6 +14,7 @@ import pytest
 import selecttruth
 
 from pytest_kindcov import cli, select
+from pytest_kindcov.report import sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,7 +115,7 @@ def test_a_record_of_uncommitted_changes(record: Recorded) -> None:
     run = json.loads((record.root / ".kindcov/run.json").read_text())
     change(record.root, STORE, "order.Refunded = order", "order.Refunded = to == to || order")
     text = (record.root / STORE).read_bytes()
-    digest = select.sources.digest(text)
+    digest = sources.digest(text)
     run["tree"]["changed"] = {STORE: digest}
     run["sources"][STORE] = digest
     (record.root / ".kindcov/run.json").write_text(json.dumps(run))
