@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindcov._signals import Signals
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import gate, types
 
@@ -27,14 +28,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = options.run
+    signals = Signals(print, lambda: True)
+    signals.bridge()  # what is half made is cleared away
     try:
         return run(options)
+    except KeyboardInterrupt:
+        return 130
     except KindCovError as error:
         print(f"kindcov: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `kindcov report … | head`
         sys.stderr.close()
         return 1
+    finally:
+        signals.restore()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,9 +98,9 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--root", default=".", metavar="DIR", help="where the Go modules are (default: here)")
     add("--previous", default="", metavar="FILE", help="JSON report of the run before")
     for kind, what in (
-        (gate.FAIL_UNDER, "fail if the total, or every package or file that is GLOB, has less"),
-        (gate.WARN_UNDER, "the same, without failing"),
-        (gate.PATCH_UNDER, "fail if of the lines that are new since --compare less ran"),
+        (gate.FAIL_UNDER, "fail if the total, or a package or file that is GLOB, is under MIN"),
+        (gate.WARN_UNDER, "warn if it is under MIN"),
+        (gate.PATCH_UNDER, "fail if of the lines that are new since --compare less ran than MIN"),
     ):
         add(
             f"--{kind}",
@@ -102,7 +109,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
             type=_parsed(functools.partial(gate.parse, kind)),
             dest=f"rules_{kind}",
             metavar="MIN" if kind == gate.PATCH_UNDER else "MIN[:GLOB]",
-            help=f"{what} than MIN percent; repeatable",
+            help=f"{what} percent; repeatable",
         )
     add("--compare", default="", metavar="REF", help="the commit since which the patch counts")
     add("--unit", action="append", default=[], metavar="PATH", help="coverage of unit tests")
@@ -245,7 +252,8 @@ def _run_doctor(options: argparse.Namespace) -> int:
         kind_config=Path(options.kind_config) if options.kind_config else None,
         directory=Path(options.dir),
     ).examine(lambda line: print(line, flush=True))
-    whole = doctor.remove(engines, print) if options.remove else True
+    kind = Path(options.kind_bin) if options.kind_bin else None
+    whole = doctor.remove(engines, print, kind) if options.remove else True
     return 0 if well and whole else 1
 
 
@@ -267,7 +275,7 @@ def _run_harvest(options: argparse.Namespace) -> int:
         profile = Path(options.dir, "coverage.out")
         reports = (types.parse("term"), types.parse(f"go:{profile}"))
         command.run([str(Path(options.dir, "covdata"))], Wanted(reports=reports), root=".")
-        result.notes.append(f"wrote {profile} and {profile.parent}/covdata")
+        result.notes.append(f"wrote {profile.parent}/covdata")
     for problem in result.problems:
         print(f"WARNING {problem}", file=sys.stderr)
     for note in result.notes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import urllib.request
@@ -16,6 +15,7 @@ from pytest_kindcov.cluster import orphans, preflight
 from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Engine, detect
 from pytest_kindcov.cluster.preflight import FAIL, OK, WARN, Check
 from pytest_kindcov.errors import CommandError, KindCovError, ToolNotFound
+from pytest_kindcov.report import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,10 +112,7 @@ class Doctor:
         return Check("kind", OK, text)
 
     def _writable(self) -> Check:
-        existing = next(
-            each for each in [self.directory, *self.directory.absolute().parents] if each.exists()
-        )
-        if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        if place.writable(self.directory):
             return Check("directory", OK, f"{self.directory} can be written")
         remedy = "mend its permissions, or name another: --dir"
         line = f"{self.directory} cannot be written"
@@ -177,6 +174,11 @@ def left(engine: Engine) -> list[Check]:
         remedy = f"`kindcov harvest --cluster {name}` saves its coverage, " if orphan.nodes else ""
         remedy += "`kindcov doctor --remove` removes it"
         checks.append(Check("orphans", WARN, str(orphan), remedy, "orphan"))
+    for owner in found.borrowed:
+        line = f"cluster {owner.cluster} ({engine.name}) was not given back by {owner}"
+        remedy = f"`kindcov harvest --cluster {owner.cluster}` saves its coverage,"
+        remedy += " `kindcov doctor --remove` gives it back as it was before"
+        checks.append(Check("orphans", WARN, line, remedy, "cluster-not-given-back"))
     for name in found.unknown:
         line = f"cluster {name} ({engine.name}): its run is not known on this machine"
         remedy = f"if nobody uses it: `kind delete cluster --name {name}`"
@@ -188,11 +190,22 @@ def left(engine: Engine) -> list[Check]:
     return checks or [Check("orphans", OK, f"{engine.name}: none")]
 
 
-def remove(engines: list[Engine], tell: Callable[[str], None]) -> bool:
-    """Remove what dead runs left; whether all of it could be."""
+def remove(engines: list[Engine], tell: Callable[[str], None], kind: Path | None = None) -> bool:
+    """Remove what dead runs left, and give back what they used; whether all of it could be."""
+    from pytest_kindcov.session.borrowed import restore_dead
+
     whole = True
     for engine in engines:
-        for orphan in orphans.find(engine, engine.clusters()).orphans:
+        found = orphans.find(engine, engine.clusters())
+        for owner in found.borrowed:
+            name = f"cluster {owner.cluster}"
+            try:
+                problems = restore_dead(owner, engine, kind)
+            except KindCovError as error:
+                problems = [f"{name} could not be given back: {error.headline}"]
+            whole = whole and not problems
+            tell("\n".join(problems) or f"gave back {name}, of {owner}")
+        for orphan in found.orphans:
             try:
                 orphans.remove(orphan, engine)
                 tell(f"removed {orphan}")

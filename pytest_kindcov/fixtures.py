@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindcov import options, state
+from pytest_kindcov import _proxy, options, state
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.handle import KindCov
 from pytest_kindcov.service.spec import GoService, ServiceSpec
@@ -57,7 +57,8 @@ def go_service(
             `image` is taken as it is.
         manifests: files, directories or Kustomize directories; default: a generated Deployment and
             Service that PodSecurity *restricted* admits.
-        image: the image's name in the manifests; default: the only one they use.
+        image: the image's name in the manifests; default: the only one they use, or the only one
+            that is named as the service.
         port: the port of the service that `.url` leads to: of its Service, or of its container.
         name: default: the last element of the package.
         namespace: for objects that name none; default: `default`.
@@ -100,6 +101,8 @@ def go_service(
     def service(request: pytest.FixtureRequest) -> GoService:
         """A running Go service."""
         running: GoService = _provided(request, lambda access: access.service(spec))
+        if running.host:
+            _proxy.bypass(running.host)
         settings = request.config.stash[SETTINGS]
         live = request.config.stash[ACCESS].live
         return replace(running, live=live.coverage) if settings.coverage else running

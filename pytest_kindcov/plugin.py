@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pytest_kindcov.session.run import Outcome
 
 
+# A pod may leave thousands of damaged files.
+_PROBLEMS = 30
 _OWNER = pytest.StashKey[Owner]()
 
 
@@ -56,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     owner = Owner(settings, progress.tell, progress.flush)
     config.stash[ACCESS] = config.stash[_OWNER] = owner
     config.add_cleanup(lambda: _close_silently(owner))
+    config.pluginmanager.register(Interrupts(owner), "kindcov-interrupts")
     _attribute(config)
     if settings.select:
         _select_tests(config, owner)
@@ -113,6 +116,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly or getattr(config.option, "setupplan", False):
         return
+    in_worker = hasattr(config, "workerinput")  # they run the tests all the same
+    if session.testsfailed and not (in_worker or config.option.continue_on_collection_errors):
+        return
     specs, needed = _needs(session.items)
     if needed:
         config.stash[ACCESS].want(specs)
@@ -126,9 +132,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     outcome = owner.close(
         failed=session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED),
-        interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED or bool(session.shouldstop),
+        interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED
+        or bool(session.shouldstop or session.shouldfail),
+        tests_failed=session.testsfailed > 0,
     )
     passed = outcome.report is None or outcome.report.passed
+    if outcome.interrupted:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
     if (outcome.errors or not passed) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -154,13 +164,18 @@ def _block(outcome: Outcome, config: pytest.Config, width: int) -> list[tuple[st
     lines: list[tuple[str, str]] = []
     if outcome.report is not None:
         from pytest_kindcov.report import block
+        from pytest_kindcov.report.texts import listed
 
         if verbosity >= 0:
             lines.append((outcome.headline, ""))
         wanted = config.stash[SETTINGS].wanted()
         if not outcome.subset:
             lines += block.figures(outcome.report, wanted.reports, verbosity, width)
-    lines += [(f"WARNING {problem}", "yellow") for problem in outcome.problems]
+    problems = outcome.problems[:_PROBLEMS]
+    lines += [(f"WARNING {problem}", "yellow") for problem in problems]
+    if len(outcome.problems) > len(problems):
+        more = len(outcome.problems) - len(problems)
+        lines.append((f"WARNING and {more} more of these; all are in coverage.json", "yellow"))
     if verbosity >= 0:
         lines += [(note, "") for note in outcome.notes]
     lines += [(f"SKIPPED {reason}", "yellow") for reason in outcome.skipped]
@@ -170,9 +185,8 @@ def _block(outcome: Outcome, config: pytest.Config, width: int) -> list[tuple[st
     if outcome.report is not None and verbosity >= 0:
         directory, here = config.stash[_OWNER].directory, Path.cwd()
         shown = directory.relative_to(here) if directory.is_relative_to(here) else directory
-        wrote = " and ".join(filter(None, [", ".join(outcome.wrote[:-1]), outcome.wrote[-1]]))
-        lines.append((f"wrote {wrote}", ""))
-        following = block.next_step(outcome.report, str(shown))
+        lines.append((f"wrote {listed(outcome.wrote)}", ""))
+        following = "" if outcome.subset else block.next_step(outcome.report, str(shown))
         lines += [(following, "")] if following else []
     return lines
 
@@ -203,6 +217,18 @@ def _is_ours(item: pytest.Item) -> bool:
 def _close_silently(owner: Owner) -> None:
     """The last resort, when pytest never came to its session's finish."""
     owner.close()
+
+
+class Interrupts:
+    """Tells the owner at once: one Ctrl-C more could cut short what others do before its end."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Ctrl-C, SIGTERM or `pytest.exit`: the session ends."""
+        self._owner.interrupted()
 
 
 class Progress:

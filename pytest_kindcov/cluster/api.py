@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindcov.errors import ClusterError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 Object = dict[str, Any]
@@ -40,6 +42,8 @@ class Api:
         config.load_kube_config(
             str(kubeconfig), client_configuration=settings, temp_file_path=str(cache.parent)
         )
+        self.noting: Callable[[Object, str], None] | None = None
+        """Called before an object is applied, with the namespace it goes to ("" for none)."""
         self._http = client.ApiClient(configuration=settings)
         self._client = DynamicClient(self._http, cache_file=str(cache))
 
@@ -52,6 +56,7 @@ class Api:
         """
         resource = self._resource(obj["apiVersion"], obj["kind"])
         where = obj["metadata"].get("namespace") or namespace or "default"
+        self.note(obj, namespace)
         return self._call(
             f"cannot apply {title(obj)}",
             lambda: self._client.server_side_apply(
@@ -65,21 +70,23 @@ class Api:
             ),
         )
 
+    def note(self, obj: Object, namespace: str | None = None) -> None:
+        """Have an object noted that is about to be changed."""
+        if self.noting is not None:
+            where = obj["metadata"].get("namespace") or namespace or "default"
+            self.noting(obj, where if self.namespaced(obj) else "")
+
     def get(self, api_version: str, kind: str, name: str, namespace: str) -> Object | None:
         """One object, or None where there is none."""
-        from kubernetes.client.exceptions import ApiException
-
         resource = self._resource(api_version, kind)
         try:
-            found = self._client.get(
-                resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
-            )
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise _refused(f"cannot read {kind} {namespace}/{name}", error) from error
-        result: Object = found.to_dict()
-        return result
+            with _told(f"cannot read {kind} {namespace}/{name}"):
+                result: Object = self._client.get(
+                    resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
+                ).to_dict()
+                return result
+        except Absent:
+            return None
 
     def list(
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
@@ -98,18 +105,88 @@ class Api:
         items: list[Object] = answer["items"]
         return items
 
-    def delete(self, api_version: str, kind: str, name: str, namespace: str) -> None:
-        """Delete an object gracefully; fine if it is gone."""
-        from kubernetes.client.exceptions import ApiException
+    def create(self, obj: Object) -> Object:
+        """Create an object that is not there.
 
+        Raises:
+            ClusterError: the API server refused it.
+
+        """
+        resource = self._resource(obj["apiVersion"], obj["kind"])
+        return self._call(
+            f"cannot create {title(obj)}",
+            lambda: self._client.create(
+                resource,
+                body=obj,
+                namespace=obj["metadata"].get("namespace"),
+                _request_timeout=_DEADLINE,
+            ),
+        )
+
+    def replace(self, obj: Object) -> Object:
+        """Make an object what it was.
+
+        Raises:
+            ClusterError: the API server refused it.
+
+        """
+        resource = self._resource(obj["apiVersion"], obj["kind"])
+        return self._call(
+            f"cannot put back {title(obj)}",
+            lambda: self._client.replace(
+                resource,
+                body=obj,
+                namespace=obj["metadata"].get("namespace"),
+                _request_timeout=_DEADLINE,
+            ),
+        )
+
+    def own(self, obj: Object) -> Object:
+        """Let each field of an object be whose it was: else whoever applies it next is refused.
+
+        Raises:
+            ClusterError: the API server refused it.
+
+        """
+        resource = self._resource(obj["apiVersion"], obj["kind"])
+        metadata = obj["metadata"]
+        return self._call(
+            f"cannot put back the managers of {title(obj)}",
+            lambda: self._client.patch(
+                resource,
+                body={"metadata": {"managedFields": metadata.get("managedFields") or [{}]}},
+                name=metadata["name"],
+                namespace=metadata.get("namespace"),
+                content_type="application/merge-patch+json",
+                _request_timeout=_DEADLINE,
+            ),
+        )
+
+    def delete(
+        self, api_version: str, kind: str, name: str, namespace: str, *, grace: int | None = None
+    ) -> None:
+        """Delete an object, and then what it owns; fine if it is gone.
+
+        Args:
+            api_version: of its kind.
+            kind: such as `Pod`.
+            name: its name.
+            namespace: its namespace; "" for a cluster-wide one.
+            grace: seconds for a pod to end; default: its own. 0: it is not waited for.
+
+        """
         resource = self._resource(api_version, kind)
-        try:
+        options: Object = {"propagationPolicy": "Background"}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        with contextlib.suppress(Absent), _told(f"cannot delete {kind} {namespace}/{name}"):
             self._client.delete(
-                resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
+                resource,
+                name=name,
+                namespace=namespace or None,
+                body=options,
+                _request_timeout=_DEADLINE,
             )
-        except ApiException as error:
-            if error.status != 404:
-                raise _refused(f"cannot delete {kind} {namespace}/{name}", error) from error
 
     def raw(self, path: str) -> bytes:
         """What the API server answers to a GET of a path, such as a kubelet's metrics.
@@ -118,10 +195,7 @@ class Api:
             ClusterError: it refused, or did not answer.
 
         """
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
+        with _told(f"cannot read {path}"):
             data: bytes = self._client.request(
                 "get",
                 path,
@@ -129,12 +203,6 @@ class Api:
                 header_params={"Accept": "*/*"},
                 _request_timeout=_DEADLINE,
             ).data
-        except ApiException as error:
-            raise _refused(f"cannot read {path}", error) from error
-        except HTTPError as error:
-            raise ClusterError(
-                f"cannot read {path}", cause=str(error), slug="api-unreachable"
-            ) from error
         return data
 
     def namespaced(self, obj: Object) -> bool:
@@ -147,6 +215,7 @@ class Api:
         """The last lines of a container's log; empty when there is none."""
         from kubernetes.client import CoreV1Api
         from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
 
         try:
             text: str = CoreV1Api(self._http).read_namespaced_pod_log(
@@ -157,7 +226,7 @@ class Api:
                 tail_lines=lines,
                 _request_timeout=_DEADLINE,
             )
-        except ApiException:
+        except (ApiException, HTTPError):
             return ""
         return text or ""
 
@@ -169,7 +238,8 @@ class Api:
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
         try:
-            return self._client.resources.get(api_version=api_version, kind=kind)
+            with _told(f"cannot look up {kind}"):
+                return self._client.resources.get(api_version=api_version, kind=kind)
         except ResourceNotFoundError as error:
             raise UnknownKind(
                 f"the cluster knows no {kind} of {api_version}",
@@ -177,26 +247,25 @@ class Api:
             ) from error
 
     def _call(self, what: str, call: Any) -> Object:
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
+        with _told(what):
             result: Object = call().to_dict()
-        except ApiException as error:
-            raise _refused(what, error) from error
-        except HTTPError as error:
-            raise ClusterError(what, cause=str(error), slug="api-unreachable") from error
         return result
 
 
-def import_ahead() -> None:
-    """Import the client, which takes a second, in a thread of its own while kind waits.
+def import_ahead(*, low: bool) -> None:
+    """Import the client, which takes a second, in a thread of its own while others wait.
 
-    At low priority, which Linux has for each thread: kind's bootstrap goes first.
+    Args:
+        low: at low priority, which Linux has for each thread: kind's bootstrap goes first.
+
     """
-    if sys.platform == "linux":
+    if low and sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
     import kubernetes.dynamic  # noqa: F401
+
+
+class Absent(ClusterError):
+    """There is no such object."""
 
 
 class UnknownKind(ClusterError):
@@ -221,6 +290,25 @@ def container_statuses(pod: Object) -> list[Object]:
     ]
 
 
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Errors of the client as ours; `what` cannot be done then."""
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ApiException as error:
+        raise _refused(what, error) from error
+    except HTTPError as error:
+        raise ClusterError(
+            what,
+            cause=str(error),
+            remedy="is the node running, and the engine?",
+            slug="api-unreachable",
+        ) from error
+
+
 def _refused(what: str, error: Any) -> ClusterError:
     import json
 
@@ -228,4 +316,5 @@ def _refused(what: str, error: Any) -> ClusterError:
         message = str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         message = str(error.reason or error)
-    return ClusterError(what, cause=message, slug="api-refused")
+    kind = Absent if error.status == 404 else ClusterError
+    return kind(what, cause=message, slug="api-refused")

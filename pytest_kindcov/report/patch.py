@@ -1,4 +1,8 @@
-"""What a patch adds: the lines that git says are new since a commit, and which of them ran."""
+"""What a patch adds: the lines that git says are new since a commit, and which of them ran.
+
+Not by diff-cover, which reads a report back from a file, knows nothing of source that changed since
+the build, and rounds its verdict to whole percents; tests hold both against each other.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +74,7 @@ def added(root: Path, against: str) -> dict[str, set[int]]:
 
     """
     if against.startswith("-"):
-        raise CoverageDataError(f"{shown(against)} is no commit")
+        raise CoverageDataError(f"{shown(against)} is no commit", slug="commit-unknown")
     try:
         base = git(root, "merge-base", against, "HEAD").decode().strip()
         # Whatever the user's own settings are.
@@ -86,6 +90,7 @@ def added(root: Path, against: str) -> dict[str, set[int]]:
             cause=error.output or str(error),
             remedy="name a commit that is there (in CI, fetch it: a shallow clone has no history,"
             " fetch-depth: 0)",
+            slug="commit-unknown",
         ) from error
     new = parse(diff)
     for name in filter(None, listed.split(b"\0")):

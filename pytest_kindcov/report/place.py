@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def writable(directory: Path) -> bool:
+    """Whether a directory that may not be there yet can be made and written."""
+    there = next(each for each in [directory, *directory.absolute().parents] if each.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 def file(target: Path, data: bytes) -> None:
     """Write a file; one that was there is replaced at the end, at once.
 
@@ -57,7 +63,7 @@ def directory(target: Path, write: Callable[[Path], None], own: str = "") -> Non
     Args:
         target: the directory, created if it is missing.
         write: fills an empty directory beside it, whose files are moved at the end.
-        own: a directory in it that is replaced as a whole.
+        own: a directory in it that is replaced as a whole, at once.
 
     Raises:
         OSError: it cannot be written; what was there is as it was.
@@ -71,7 +77,9 @@ def directory(target: Path, write: Callable[[Path], None], own: str = "") -> Non
         write(partial)
         if target.exists():
             if own and (target / own).exists():
-                shutil.rmtree(target / own)
+                (target / own).rename(partial / "old")
+                (partial / own).rename(target / own)
+                shutil.rmtree(partial / "old")
             for path in sorted(partial.rglob("*")):
                 place = target / path.relative_to(partial)
                 if path.is_dir():

@@ -12,7 +12,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._wait import wait_until
+from pytest_kindcov.cluster.api import FIELD_MANAGER
 from pytest_kindcov.errors import ClusterError, CommandError, DeployError
+from pytest_kindcov.service.deploy import OWN_LABEL
 from pytest_kindcov.service.rollout import describe, select
 from pytest_kindcov.service.spec import GoService
 
@@ -31,7 +33,6 @@ _OPEN = 10.0
 _PROXY = 120.0
 _CONNECT = 2.0
 _CLOSED = 0.3
-_OWN_LABEL = "app.kubernetes.io/managed-by"
 
 
 def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[int] = ()) -> int:
@@ -68,7 +69,7 @@ def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[in
         "metadata": {
             "name": entry_name(spec),
             "namespace": namespace,
-            "labels": {_OWN_LABEL: "pytest-kindcov"},
+            "labels": {OWN_LABEL: FIELD_MANAGER},
         },
         "spec": {
             "type": "NodePort",

@@ -11,7 +11,7 @@ import yaml
 from pytest_kindcov._run import run
 from pytest_kindcov.cluster.api import title
 from pytest_kindcov.errors import CommandError, KindCovError, ManifestError
-from pytest_kindcov.service.image import NONROOT, full_name
+from pytest_kindcov.service.image import NONROOT, full_name, last_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,13 +115,27 @@ def load(
             remedy="say go_service(..., image=...) with the name that the manifests use",
             slug="image-not-used",
         )
-    return manifests
+    return _without_digest(manifests) if spec.package or spec.dockerfile else manifests
+
+
+def _without_digest(manifests: Manifests) -> Manifests:
+    """The same under a tag: what is built here cannot have the digest of what was built elsewhere.
+
+    The second and last change to parsed objects.
+    """
+    name, by_digest, _ = manifests.image.partition("@")
+    if not by_digest:
+        return manifests
+    image = name if ":" in name.rpartition("/")[2] else f"{name}:dev"
+    for _, _, container in list(manifests.containers()):
+        container["image"] = image
+    return Manifests(manifests.objects, image)
 
 
 def prepare(manifests: Manifests, spec: ServiceSpec) -> None:
     """Make the service's containers use the loaded image, with the environment of the conftest.
 
-    This is the one change to parsed objects: a pull policy that would go to a registry for an image
+    One of two changes to parsed objects: a pull policy that would go to a registry for an image
     that is on the node already (`Always`, which `:latest` implies).
     """
     for _, _, container in manifests.containers():
@@ -284,8 +298,11 @@ def _checked(document: Any, origin: str, number: int) -> Object:
 
 def _only_image(spec: ServiceSpec, objects: list[Object]) -> str:
     images = sorted({str(c.get("image")) for _, t in templates(objects) for c in all_containers(t)})
-    if len(images) == 1:
-        return images[0]
+    # Beside a database's and a proxy's, the one that is named as the service is.
+    namesakes = [image for image in images if last_name(image) == spec.title]
+    for candidates in (images, namesakes):
+        if len({full_name(image) for image in candidates}) == 1:
+            return candidates[-1]
     raise ManifestError(
         f"service {spec.title}: which image of its manifests is the service's?",
         cause="they use " + (", ".join(images) if images else "no image at all"),

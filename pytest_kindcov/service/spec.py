@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindcov.errors import ManifestError
+from pytest_kindcov.service.image import last_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +63,7 @@ class ServiceSpec:
             if parts and parts[-1] != "..":
                 return parts[-1]
             return Path(self.directory, self.package).resolve().name
-        return self.image.rpartition("/")[2].partition("@")[0].partition(":")[0] or "service"
+        return last_name(self.image) or "service"
 
     @property
     def label(self) -> str:
@@ -79,6 +81,25 @@ class ServiceSpec:
         for name in ("manifests", "coverpkg", "build_flags"):
             values[name] = tuple(values[name])
         return cls(**values)
+
+    def directory_of_package(self, rootdir: Path) -> Path | None:
+        """The directory that `package` names; None for an import path.
+
+        Go wants `./` before a directory. People leave it out, so what is a directory of Go files
+        from here is taken as that: import paths begin with a host name, which none is.
+
+        Raises:
+            ManifestError: it begins as a directory does, and there is none.
+
+        """
+        if self.package.startswith((".", "/")):
+            found = self.find(self.package, rootdir)
+            return found if found.is_dir() else found.parent
+        with contextlib.suppress(ManifestError):
+            found = self.find(self.package, rootdir)
+            if found.is_dir() and any(found.glob("*.go")):
+                return found
+        return None
 
     def find(self, path: str, rootdir: Path) -> Path:
         """Find a file or directory of the repository.

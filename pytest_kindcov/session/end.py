@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_kindcov.errors import Cancelled
 from pytest_kindcov.session.run import known, relative
 
 if TYPE_CHECKING:
@@ -33,29 +34,41 @@ class End:
         self._run = run
         self._provision = provision
         self._recording = recording
+        self._is_over = True  # whether nothing is left on the machine
 
-    def all(self, *, failed: bool, interrupted: bool) -> None:
+    def all(self, *, failed: bool, interrupted: bool, tests_failed: bool) -> None:
         """All that has to be done when nothing more is begun.
 
         Args:
-            failed: whether tests did.
+            failed: whether the run did, for whatever reason.
             interrupted: whether not all tests ran.
+            tests_failed: whether tests did.
 
         """
+        self._step(self._provision.end)
         cluster = self._provision.cluster
         if cluster is not None:
             # The harvest ends pods, and their logs go with them.
             self._step(lambda: self._save_logs(cluster))
-            self._step(lambda: self._harvest(cluster, failed, interrupted))
+            if self._provision.injected and self._may_stay(cluster):
+                self._step(lambda: self._withdraw(cluster))
+            if not self._run.outcome.interrupted:
+                self._step(lambda: self._harvest(cluster, failed, interrupted))
             self._recording.close()
             self._step(lambda: self._save_logs(cluster))
-            self._step(lambda: self._leave(cluster))
+            self._is_over = False
+            self._step(lambda: self._let_go(cluster, tests_failed))
         if self._run.outcome.skipped and self._run.settings.coverage:
             self._step(self._forget_earlier)
+        self._step(self._provision.close)
+        if self._run.outcome.interrupted:
+            self._say_what_is_missing()
 
     def _step(self, step: Callable[[], None]) -> None:
         try:
             step()
+        except KeyboardInterrupt:
+            self._run.outcome.interrupted = True
         except Exception as error:  # what is left of the end must be tried
             self._run.outcome.errors.append(known(error))
 
@@ -98,8 +111,8 @@ class End:
             [
                 *sorted({deployed.title for deployed in run.deployed}),
                 result.extent,
-                *(["interrupted: not all tests ran"] if interrupted else []),
                 *([outcome.subset] if outcome.subset else []),
+                *(["stopped early: not all tests ran"] if interrupted else []),
             ]
         )
         recorded, tree = self._provision.sources()
@@ -139,6 +152,21 @@ class End:
         )
         return replace(wanted, reports=(), rules=(), compare="")
 
+    def _say_what_is_missing(self) -> None:
+        """The end was cut short: of what was skipped, each thing has its remedy."""
+        cluster, outcome = self._provision.cluster, self._run.outcome
+        cause = f"its coverage is {'' if outcome.report else 'not '}saved"
+        if cluster is not None and not self._is_over:
+            state = "left" if cluster.created else "not given back as it was"
+            cause += f", and cluster {cluster.name} is {state}"
+        outcome.errors.append(
+            Cancelled(
+                "the end of the run was interrupted",
+                cause=cause,
+                remedy="" if self._is_over else "`kindcov doctor --remove` sees to it",
+            )
+        )
+
     def _forget_earlier(self) -> None:
         """Remove an earlier run's figures: this run fails nowhere, and has none."""
         from pytest_kindcov.harvest.run import forget
@@ -150,29 +178,66 @@ class End:
         directory = self._run.settings.dir / "logs" / cluster.name
         if not self._run.outcome.errors or directory.exists():
             return
+        nodes = cluster.engine.nodes(cluster.name)
+        if not nodes:
+            return  # it was never made
         from pytest_kindcov.cluster.logs import collect
 
-        collect(cluster.engine, cluster.engine.nodes(cluster.name)).save(directory)
+        collect(cluster.engine, nodes).save(directory)
         shown = relative(directory, self._run.settings.rootdir)
         self._run.outcome.notes.append(f"wrote the cluster's logs to {shown}/")
 
-    def _leave(self, cluster: KindCluster) -> None:
-        """Delete the cluster if this run made it; an older one is given back as it was."""
-        keep = self._run.settings.keep
-        if cluster.created and not keep:
+    def _may_stay(self, cluster: KindCluster) -> bool:
+        return cluster.ledger is not None or self._run.settings.keep != "never"
+
+    def _withdraw(self, cluster: KindCluster) -> None:
+        from pytest_kindcov.harvest.inject import withdraw
+
+        withdraw(cluster.nodes)
+
+    def _let_go(self, cluster: KindCluster, tests_failed: bool) -> None:
+        self._leave(cluster, tests_failed)
+        self._is_over = True
+
+    def _leave(self, cluster: KindCluster, tests_failed: bool) -> None:
+        """Give the cluster back, keep it, or delete it."""
+        if cluster.ledger is not None:
+            self._give_back(cluster)
+            return
+        why = self._why_kept(tests_failed) if cluster.whole else ""
+        if not why:
             cluster.delete()
             return
         from pytest_kindcov.cluster import owners
+        from pytest_kindcov.harvest.inject import remove
 
         if self._provision.injected:
-            from pytest_kindcov.harvest.inject import remove
-
             remove(cluster.nodes)
-        if keep:
-            if cluster.created:
-                owners.keep(cluster.name)
-            self._run.outcome.notes.append(
-                f"cluster {cluster.name} was kept; use it with"
-                f" `kind export kubeconfig --name {cluster.name}`, delete it with"
-                f" `kind delete cluster --name {cluster.name}`"
-            )
+        owners.keep(cluster.name, cluster.engine)
+        command = cluster.engine.kind_command
+        self._run.outcome.notes.append(
+            f"cluster {cluster.name} was kept ({why}); use it with"
+            f" `{command('export kubeconfig', cluster.name)}`, delete it with"
+            f" `{command('delete cluster', cluster.name)}`"
+        )
+
+    def _why_kept(self, tests_failed: bool) -> str:
+        """Why the cluster stays; empty when it does not."""
+        keep, outcome = self._run.settings.keep, self._run.outcome
+        if keep == "always":
+            return "--kind-coverage-keep=always"
+        if keep == "on-failure" and tests_failed:
+            return "tests failed"
+        if keep == "on-failure" and outcome.errors:
+            return f"the run failed: {outcome.errors[0].what}"
+        return ""
+
+    def _give_back(self, cluster: KindCluster) -> None:
+        """Undo what was changed on a cluster that was there before."""
+        from pytest_kindcov.cluster import owners
+        from pytest_kindcov.session.borrowed import restore
+
+        if cluster.client is not None:
+            self._run.tell(f"giving cluster {cluster.name} back as it was")
+            self._run.outcome.problems += restore(cluster, cluster.client)
+        owners.give_back(cluster.name, cluster.engine)

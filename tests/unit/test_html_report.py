@@ -7,6 +7,7 @@ import json
 import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,14 +18,21 @@ from pytest_kindcov import cli
 from pytest_kindcov.covdata import store
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import contexts, html, make, sources, types, who
-from pytest_kindcov.report.model import Container, Gate, Issue, Phase, Program, Sides, Tally
+from pytest_kindcov.report.model import (
+    Container,
+    Gate,
+    Issue,
+    Phase,
+    Program,
+    Sides,
+)
+from pytest_kindcov.report.tally import Tally
 from pytest_kindcov.report.web import index, lists, parts, source
 from pytest_kindcov.report.why import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from fractions import Fraction
-    from pathlib import Path
 
     from pytest_kindcov.covdata.model import Meta
     from pytest_kindcov.report.model import Report, Source
@@ -121,8 +129,7 @@ def report(
 
 def written(directory: Path, report: Report) -> Path:
     """As the command does it; the first page."""
-    assert types.emit(types.parse(f"html:{directory}"), report, directory) == f"{directory}/"
-    return directory / "index.html"
+    return Path(types.emit(types.parse(f"html:{directory}"), report, directory))
 
 
 def pages(first: Path, report: Report) -> list[tuple[Source, Read]]:
