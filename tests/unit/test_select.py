@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import edits
@@ -14,7 +15,8 @@ import pytest
 import selecttruth
 
 from pytest_kindcov import cli, select
-from pytest_kindcov.report import sources
+from pytest_kindcov._contexts import Outcomes
+from pytest_kindcov.report import make, runfile, sources, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -360,3 +362,52 @@ def test_command(
 def test_plan_as_text() -> None:
     plan = select.Plan("x", (), {"a": "why"}, frozenset({"b", "c"}), ("n",))
     assert select.Plan.from_json(plan.to_json()) == plan
+
+
+def test_what_no_commit_has_and_is_as_recorded(record: Recorded) -> None:
+    """A file that a tool leaves in the tree, and git was not told to ignore."""
+    file = record.root / ".kindcov/run.json"
+    run = json.loads(file.read_text())
+    run["tree"]["changed"] = {"junit.xml": sources.digest(b"one")}
+    file.write_text(json.dumps(run))
+    (record.root / "junit.xml").write_bytes(b"one")
+    assert record.plan().leave == record.deeds.keys()
+    (record.root / "junit.xml").write_bytes(b"two")
+    assert record.plan().everything == ("junit.xml: changed",)
+
+
+def test_runs_of_one_tree_are_one_record() -> None:
+    state = tree.Tree("c" * 40, ".", {})
+    first = make.Run(tests={"a": "passed", "b": "passed"}, tree=state)
+    second = make.Run(tests={"b": "failed", "c": "skipped"}, tree=state)
+    both = runfile.join([first, second])
+    assert both.tests == {"a": "passed", "b": "failed", "c": "skipped"}
+    assert both.tree == state
+    other = make.Run(tree=tree.Tree("d" * 40, ".", {}))
+    assert runfile.join([first, other]).tree is None
+    assert runfile.join([first, make.Run()]).tree is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "outcome"),
+    [
+        (["setup passed", "call passed", "teardown passed"], "passed"),
+        (["setup passed", "call passed", "teardown failed"], "failed"),
+        (["setup failed", "teardown passed"], "failed"),
+        (["setup passed"], ""),
+        (["setup skipped", "teardown passed"], "skipped"),
+        (["setup passed", "call skipped", "teardown passed"], "skipped"),
+        # A second try, as pytest-rerunfailures makes it.
+        (
+            ["setup passed", "call rerun", "setup passed", "call passed", "teardown passed"],
+            "failed",
+        ),
+    ],
+)
+def test_how_a_test_ended(parts: list[str], outcome: str) -> None:
+    tests: dict[str, str] = {}
+    for part in parts:
+        when, how = part.split()
+        report: Any = SimpleNamespace(nodeid="a", when=when, outcome=how)
+        Outcomes(tests).pytest_runtest_logreport(report)
+    assert tests == {"a": outcome}
