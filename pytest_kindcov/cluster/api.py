@@ -124,10 +124,25 @@ class Api:
         )
 
     def replace(self, obj: Object) -> Object:
-        """Make an object what it was: all of it, and whose each of its fields is.
+        """Make an object what it was.
 
-        Args:
-            obj: as it was read.
+        Raises:
+            ClusterError: the API server refused it.
+
+        """
+        resource = self._resource(obj["apiVersion"], obj["kind"])
+        return self._call(
+            f"cannot put back {title(obj)}",
+            lambda: self._client.replace(
+                resource,
+                body=obj,
+                namespace=obj["metadata"].get("namespace"),
+                _request_timeout=_DEADLINE,
+            ),
+        )
+
+    def own(self, obj: Object) -> Object:
+        """Let each field of an object be whose it was: else whoever applies it next is refused.
 
         Raises:
             ClusterError: the API server refused it.
@@ -135,18 +150,15 @@ class Api:
         """
         resource = self._resource(obj["apiVersion"], obj["kind"])
         metadata = obj["metadata"]
-        where = {"namespace": metadata.get("namespace"), "_request_timeout": _DEADLINE}
-        what = f"cannot put back {title(obj)}"
-        self._call(what, lambda: self._client.replace(resource, body=obj, **where))
-        owned = {"metadata": {"managedFields": metadata.get("managedFields") or [{}]}}
         return self._call(
-            what,
+            f"cannot put back the managers of {title(obj)}",
             lambda: self._client.patch(
                 resource,
-                body=owned,
+                body={"metadata": {"managedFields": metadata.get("managedFields") or [{}]}},
                 name=metadata["name"],
+                namespace=metadata.get("namespace"),
                 content_type="application/merge-patch+json",
-                **where,
+                _request_timeout=_DEADLINE,
             ),
         )
 

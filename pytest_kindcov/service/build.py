@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -92,6 +93,8 @@ def build(
     environment = {**os.environ, **spec.build_env, "GOOS": "linux", "GOARCH": arch}
     # The image is empty: a program that needs libc's loader would not start in it.
     environment.setdefault("CGO_ENABLED", "0")
+    with contextlib.suppress(RuntimeError):  # no HOME, and no entry for the user
+        environment.setdefault("HOME", str(Path.home()))  # Go's caches are there
     # A build that is interrupted leaves its working directory, wherever that is.
     environment.setdefault("GOTMPDIR", str(output.parent))
     package = _package(spec, rootdir, environment, cancel)

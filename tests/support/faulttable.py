@@ -185,7 +185,7 @@ def run(runner: Runner, place: Path, *args: str, cluster: Cluster | None = None)
     """
     on = [f"--kind-coverage-cluster={cluster.name}"] if cluster else []
     done = runner(place, "--kind-coverage", "-v", *on, *args)
-    (place / "pytest.log").write_text(done.output)
+    (place.parent / "pytest.log").write_text(done.output)
     left = runner.left_behind()
     if cluster:
         left += cluster.left_behind()

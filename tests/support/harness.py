@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+SECRET = "canary-in-the-environment"
+"""A secret of the environment of each run; whatever a run prints or leaves must not have it."""
 ONE_ENGINE = pytest.mark.parametrize("engine", ["podman"], indirect=True)
 """For what does not depend on the engine."""
 DOCKER = pytest.mark.parametrize("engine", ["docker"], indirect=True)
@@ -78,6 +80,7 @@ class Runner:
             "TMPDIR": str(tmp),
             "KUBECONFIG": str(home / "kubeconfig"),
             "XDG_STATE_HOME": str(home / "state"),
+            "A_TOKEN": SECRET,
         }
         return cls(engine, env, tmp)
 
@@ -125,10 +128,20 @@ class Runner:
             *(str(path) for path in (self.tmp.parent / "home/state").rglob("*") if path.is_file()),
             *(f"network {name}" for name in networks if name.startswith(ours)),
             *(str(path) for path in [Path(self.env["KUBECONFIG"])] if path.exists()),
-            *self._processes(),
+            *self.processes(),
+            *(
+                f"the secret in {path}"
+                for path in self._written()
+                if SECRET.encode() in path.read_bytes()
+            ),
         ]
 
-    def _processes(self) -> list[str]:
+    def _written(self) -> list[Path]:
+        """Files that are there after a run, its repository's and its reports included."""
+        everything = self.tmp.parent.rglob("*")
+        return [path for path in everything if path.is_file() and not path.is_symlink()]
+
+    def processes(self) -> list[str]:
         """What our runs started and still runs: it has our directory for temporary files."""
         found = []
         mark = f"TMPDIR={self.tmp}".encode()
@@ -138,3 +151,19 @@ class Runner:
                     words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
                     found.append(f"process {process.name}: {words}")
         return found
+
+
+def kindcov(runner: Runner, directory: Path, *words: str) -> tuple[int, str]:
+    """The console script: its exit code and what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_kindcov", *words],
+        cwd=directory,
+        env=runner.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    print(f"$ kindcov {' '.join(words)}\n{done.stdout}")
+    return done.returncode, done.stdout

@@ -133,7 +133,7 @@ def once(seed: int, runner: Runner, place: Path, cluster: Cluster) -> list[str]:
     stop = threading.Timer(todo["interrupt"], lambda: _interrupt(runner))
     if todo["interrupt"]:
         stop.start()
-    with contextlib.redirect_stdout(io.StringIO()):  # it is in the repository, as pytest.log
+    with contextlib.redirect_stdout(io.StringIO()):  # it is beside the repository, as pytest.log
         result = faulttable.run(runner, where, *args, cluster=cluster)
     stop.cancel()
     return [*result.left, *judge(todo, result)]

@@ -19,7 +19,7 @@ from pytest_kindcov.harvest.inject import BASE
 from pytest_kindcov.harvest.stop import Ends, stop
 from pytest_kindcov.report.finish import Finished, finish
 from pytest_kindcov.report.make import Run
-from pytest_kindcov.report.model import Summary, Tally, percent
+from pytest_kindcov.report.tally import Summary, Tally, percent
 from pytest_kindcov.report.terminal import table
 from pytest_kindcov.report.wanted import Wanted
 from pytest_kindcov.service.deploy import Deployed

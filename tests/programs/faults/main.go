@@ -38,6 +38,9 @@ func main() {
 	go serve(listener)
 	<-stop
 	listener.Close()
+	if os.Getenv("TERM_IS") == "lingering" { // long enough to be met at it
+		time.Sleep(2 * time.Second)
+	}
 	if os.Getenv("TERM_IS") == "slow" {
 		hit("late")
 		time.Sleep(time.Hour)
