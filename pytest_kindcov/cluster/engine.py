@@ -153,6 +153,13 @@ class Engine:
             self._query(lambda: self.client.image.exists(reference), f"cannot look for {reference}")
         )
 
+    def image_arch(self, reference: str) -> str:
+        """Go's name of the architecture that an image of the store is for."""
+        image = self._query(
+            lambda: self.client.image.inspect(reference), f"cannot inspect {reference}"
+        )
+        return image.architecture or ""
+
     def image_id(self, reference: str) -> str:
         """The digest of an image's config, such as `sha256:…`; empty where there is no such image.
 

@@ -6,7 +6,6 @@ Nothing here trusts a file name or a text: what cannot be read is not there.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -108,6 +107,8 @@ def fits(text: bytes, units: npt.NDArray[np.uint32]) -> bool:
 
 def digest(text: bytes) -> str:
     """What `record` notes of a file."""
+    import hashlib  # 4 ms
+
     return hashlib.sha256(text).hexdigest()
 
 

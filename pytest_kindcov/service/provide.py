@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.cluster.node import Node, on_all
-from pytest_kindcov.errors import CommandError
+from pytest_kindcov.errors import CommandError, DeployError
 from pytest_kindcov.service import (
     build,
     deploy,
@@ -186,7 +186,7 @@ class Provider:
         if spec.package:
             archive, image_id = self._archive(spec, loaded)
             return lambda: self._load_archive(archive, reference, image_id)
-        return lambda: self._load_present(reference)
+        return lambda: self._load_present(reference, spec)
 
     def _archive(self, spec: ServiceSpec, loaded: Manifests) -> tuple[Path, str]:
         """The image as an archive, and its id."""
@@ -234,11 +234,19 @@ class Provider:
         self._wait_image(lacking, reference, image_id)
         cluster.engine.untag(built)
 
-    def _load_present(self, reference: str) -> None:
+    def _load_present(self, reference: str, spec: ServiceSpec) -> None:
         """Load an image that the engine has; others are on the nodes, or the kubelet pulls them."""
         cluster = self.cluster()
         image_id = cluster.engine.image_id(reference)
         if image_id:
+            arch, wanted = cluster.engine.image_arch(reference), cluster.engine.arch
+            if arch and wanted and arch != wanted:
+                raise DeployError(
+                    f"service {spec.title}: its image is for another processor",
+                    cause=f"{reference} is for {arch}, and the nodes are {wanted}",
+                    remedy=f"build or pull it with --platform linux/{wanted}",
+                    slug="wrong-architecture",
+                )
             lacking = self._lacking(reference, image_id)
             cluster.load_docker_image(reference, lacking)
             self._wait_image(lacking, reference, image_id)

@@ -72,12 +72,14 @@ class Obtain:
         settings, directory = self._run.settings, self._run.state.directory
         cluster = KindCluster(
             name,
-            Path(settings.kubeconfig) if settings.kubeconfig else directory / "kubeconfig",
+            directory / "kubeconfig",
             image=settings.node_image or None,
             kind_path=Path(settings.kind_bin) if settings.kind_bin else None,
             kubectl_path=Path(settings.kubectl_bin) if settings.kubectl_bin else None,
             engine=self._engine,
         )
+        if settings.kubeconfig:
+            cluster.kubeconfig_path = Path(settings.kubeconfig)
         cluster.scratch = directory
         return cluster
 
