@@ -226,6 +226,9 @@ def _lock(path: Path) -> bool:
 
 
 def _unlock(path: Path) -> None:
+    """Let go of a lock, and remove its file; also a dead process's."""
+    if path.exists():
+        _lock(path)
     descriptor = _locks.pop(path, None)
     if descriptor is not None:
         path.unlink(missing_ok=True)
