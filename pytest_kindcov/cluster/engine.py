@@ -270,12 +270,14 @@ def find_cluster(name: str, wanted: str) -> tuple[Engine, list[Container]]:
 
     Raises:
         ClusterError: there is none of that name; says which there are.
+        ToolNotFound: no engine answers.
 
     """
-    reasons = []
+    reasons, answered = [], False
     for candidate in ("docker", "podman") if wanted == "auto" else (wanted,):
         try:
             engine = detect(candidate)
+            answered = True
             clusters = engine.clusters()
         except ToolNotFound as error:
             reasons.append(error.cause or error.what)
@@ -283,6 +285,8 @@ def find_cluster(name: str, wanted: str) -> tuple[Engine, list[Container]]:
         if name in clusters:
             return engine, clusters[name]
         reasons.append(f"{candidate} has " + (", ".join(sorted(clusters)) or "no cluster"))
+    if not answered:
+        detect(wanted)  # says so
     raise ClusterError(
         f"there is no cluster {name}",
         cause="\n".join(reasons),

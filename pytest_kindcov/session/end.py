@@ -186,6 +186,8 @@ class End:
         if cluster.ledger is not None:
             self._give_back(cluster)
             return
+        if not (cluster.created or cluster.whole):
+            return  # it was not begun; who has the name now is somebody else
         why = self._why_kept(tests_failed) if cluster.whole else ""
         if not why:
             cluster.delete()

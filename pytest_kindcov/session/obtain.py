@@ -111,13 +111,22 @@ class Obtain:
         last = owners.owners(self._engine).get(name)
         owners.claim(name, self._engine, cluster.scratch, attached=True)
         file = owners.ledger(name, self._engine)
+        untouched = not file.exists()
         cluster.ledger = Ledger.read(file)
         self._begun(cluster)
         self._run.tell(f"using cluster {name} ({self._engine.name}), which was there already")
-        cluster.take(containers, self._run.settings.dir / "logs")
-        wait_ready(
-            lambda: self._api(cluster), timeout=_READY, patience=ANSWERS, cancel=self._run.cancel
-        )
+        try:
+            cluster.take(containers, self._run.settings.dir / "logs")
+            wait_ready(
+                lambda: self._api(cluster),
+                timeout=_READY,
+                patience=ANSWERS,
+                cancel=self._run.cancel,
+            )
+        except KindCovError:
+            if untouched:
+                cluster.ledger.close()  # there is nothing to give back
+            raise
         if last is not None and last.attached:
             from pytest_kindcov.session.borrowed import restore
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import goimage
 import pytest
-from harness import ONE_ENGINE, Runner, TestEngine
-from test_killed import WEB, kindcov
+from harness import ONE_ENGINE, Runner, TestEngine, kindcov
+from web import WEB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

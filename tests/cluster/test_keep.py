@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from harness import ONE_ENGINE, Run, Runner
-from test_killed import WEB
+from web import WEB
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -138,7 +138,7 @@ def test_kubeconfig_with_other_clusters(launch: Launch, tmp_path: Path, shared: 
     kubeconfig.write_text(MINE)
     asks = "def test_cluster(kind_cluster): kind_cluster.kubectl('get', 'nodes')\n"
     result = launch("", asks, f"--kubeconfig={kubeconfig}", "-n1", cluster=shared)
-    assert result.outcome("test_cluster") == "PASSED"
+    assert "1 passed" in result.output
     assert kubeconfig.read_text() == MINE
     assert list(tmp_path.iterdir()) == [kubeconfig]
     assert result.left == []

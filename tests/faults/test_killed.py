@@ -10,13 +10,11 @@ import os
 import re
 import signal
 import stat
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from faulttable import deployment, repository, run
-from harness import ONE_ENGINE, Runner
+from harness import ONE_ENGINE, Runner, kindcov
 from underway import Underway
 
 if TYPE_CHECKING:
@@ -41,22 +39,6 @@ def test_it(web):
 """
 FILES = {"web.yaml": deployment("web")}
 CLUSTER = "def test_cluster(kind_cluster): pass\n"
-
-
-def kindcov(runner: Runner, directory: Path, *words: str) -> tuple[int, str]:
-    """The console script: its exit code and what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest_kindcov", *words],
-        cwd=directory,
-        env=runner.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    print(f"$ kindcov {' '.join(words)}\n{done.stdout}")
-    return done.returncode, done.stdout
 
 
 @ONE_ENGINE
@@ -104,7 +86,7 @@ def test_two_at_once_and_one_is_killed(
         whole = other.wait()
         assert (whole.code, whole.left) == (0, [])
         assert whole.counts().items() >= {"a": 1, "bye": 1, "never": 0}.items()
-        assert [path.stem for path in state.rglob("*.json")] == [name]
+        assert [json.loads(path.read_text())["cluster"] for path in state.rglob("*.json")] == [name]
 
         killed.send(signal.SIGKILL, group=False)
         killed.process.wait()
@@ -125,6 +107,7 @@ def test_two_at_once_and_one_is_killed(
         assert f"removed cluster {name}" in output
         assert f"{foreign[0]} ({engine.name}): its run is not known" in output
         assert runner.left_behind() == []
+        assert [path for path in state.rglob("*") if path.is_file()] == []
         listed = engine.run("ps", "-a", "--format", "{{.Names}}").split()
         assert {f"{cluster}-control-plane" for cluster in foreign} <= set(listed)
     finally:

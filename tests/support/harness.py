@@ -151,3 +151,19 @@ class Runner:
                     words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
                     found.append(f"process {process.name}: {words}")
         return found
+
+
+def kindcov(runner: Runner, directory: Path, *words: str) -> tuple[int, str]:
+    """The console script: its exit code and what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_kindcov", *words],
+        cwd=directory,
+        env=runner.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    print(f"$ kindcov {' '.join(words)}\n{done.stdout}")
+    return done.returncode, done.stdout
