@@ -1,4 +1,4 @@
-"""The console script: `kindcov report`, `kindcov why`, `kindcov doctor`, `kindcov harvest`."""
+"""The console script: `kindcov report`, `why`, `select`, `doctor`, `harvest`."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what a run left, or its data file (default: .kindcov); repeatable: newest run first",
     )
     why.set_defaults(run=_run_why)
+    _add_select(commands)
     _add_doctor(commands)
     _add_harvest(commands)
     return parser
@@ -135,6 +136,28 @@ def _parsed(parse: Callable[[str], object], *, empty: bool = False) -> Callable[
             raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
 
     return read
+
+
+def _add_select(commands: Any) -> None:
+    select = commands.add_parser(
+        "select",
+        help="which tests a change can affect",
+        description="Prints the node ids of the tests that what changed since the recorded run, or"
+        " since the working tree's branch left REF, can affect; on standard error, why. In doubt"
+        " that is all tests.",
+    )
+    select.add_argument("ref", metavar="REF", help="a commit, such as origin/main")
+    select.add_argument(
+        "--data", default=".kindcov", metavar="DIR", help="what the recorded run left"
+    )
+    select.add_argument(
+        "--tests",
+        default="",
+        metavar="FILE",
+        help="node ids, one a line, or - for standard input: print those of them that are to run,"
+        " with those that the record does not know (default: the tests of the record)",
+    )
+    select.set_defaults(run=_run_select)
 
 
 def _add_doctor(commands: Any) -> None:
@@ -260,6 +283,12 @@ def _run_harvest(options: argparse.Namespace) -> int:
     for error in result.errors:
         print(f"ERROR {error}", file=sys.stderr)
     return 1 if result.errors or not result.has_data else 0
+
+
+def _run_select(options: argparse.Namespace) -> int:
+    from pytest_kindcov import select
+
+    return select.run(options.ref, options.data, options.tests)
 
 
 def _run_why(options: argparse.Namespace) -> int:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pytest_kindcov.covdata.profile import File, Profile
     from pytest_kindcov.covdata.store import Store
     from pytest_kindcov.report.model import Previous
+    from pytest_kindcov.report.tree import Tree
 
 _Part = TypeVar("_Part", Container, Issue, Phase)
 
@@ -51,6 +52,12 @@ class Run:
     issues: tuple[Issue, ...] = ()
     phases: tuple[Phase, ...] = ()
     data: Path | None = None
+    tests: Mapping[str, str] = field(default_factory=dict)
+    """By node id how each test ended: passed, failed, skipped, or "" if it did not end."""
+    tree: Tree | None = None
+    """What the working tree was before the build; None if it is not known."""
+    data_time: float = 0.0
+    """When the data file was written that belongs to it."""
 
 
 def report(

@@ -76,14 +76,14 @@ def added(root: Path, against: str) -> dict[str, set[int]]:
     if against.startswith("-"):
         raise CoverageDataError(f"{shown(against)} is no commit", slug="commit-unknown")
     try:
-        base = _git(root, "merge-base", against, "HEAD").decode().strip()
+        base = git(root, "merge-base", against, "HEAD").decode().strip()
         # Whatever the user's own settings are.
-        diff = _git(
+        diff = git(
             root, "-c", "core.quotePath=true", "diff", "--unified=0", "--no-color", "--no-ext-diff",
             "--no-textconv", "--find-renames", "--src-prefix=a/", "--dst-prefix=b/", "--relative",
             base, "--", "*.go",
         )  # fmt: skip
-        listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", "*.go")
+        listed = git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", "*.go")
     except CommandError as error:
         raise CoverageDataError(
             f"what changed since {shown(against)} is not known",
@@ -103,7 +103,13 @@ def added(root: Path, against: str) -> dict[str, set[int]]:
     return new
 
 
-def _git(root: Path, *words: str) -> bytes:
+def git(root: Path, *words: str) -> bytes:
+    """What git prints in a directory.
+
+    Raises:
+        CommandError: it failed, or there is no git (ToolNotFound).
+
+    """
     return run(["git", "-C", root, *words], timeout=_GIT).stdout
 
 

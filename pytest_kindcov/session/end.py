@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kindcov.cluster.kind import KindCluster
+    from pytest_kindcov.report.wanted import Wanted
     from pytest_kindcov.session.live import Recording
     from pytest_kindcov.session.provision import Provision
     from pytest_kindcov.session.run import Run
@@ -89,7 +91,7 @@ class End:
             self._provision.api(),
             cluster.nodes,
             run.deployed,
-            settings.dir,
+            run.directory,
             own=run.repository,
             live=(recorder, probes) if recorder and probes else None,
             allow=settings.allow,
@@ -99,7 +101,7 @@ class End:
         outcome.errors += result.errors
         outcome.problems += result.problems
         outcome.notes += result.notes
-        shown = relative(settings.dir, Path.cwd())
+        shown = relative(run.directory, Path.cwd())
         if failed and not settings.on_fail:
             outcome.notes.append(f"tests failed: no report; for one: kindcov report {shown}")
             return
@@ -109,22 +111,26 @@ class End:
             [
                 *sorted({deployed.title for deployed in run.deployed}),
                 result.extent,
+                *([outcome.subset] if outcome.subset else []),
                 *(["stopped early: not all tests ran"] if interrupted else []),
             ]
         )
+        recorded, tree = self._provision.sources()
         done = finish.finish(
-            settings.dir,
+            run.directory,
             run.repository,
             make.Run(
                 time=time.time(),
                 title=outcome.headline,
-                recorded=self._provision.sources(),
+                recorded=recorded,
                 containers=tuple(result.containers),
                 issues=tuple(Issue("", "", problem) for problem in result.problems),
                 phases=tuple(sorted(run.phases, key=lambda phase: phase.begin)),
                 data=result.data,
+                tests=outcome.tests,
+                tree=tree,
             ),
-            settings.wanted(),
+            self._wanted(),
             append=settings.append,
         )
         outcome.report = done.report
@@ -133,6 +139,18 @@ class End:
         issues = done.issues if done.report is None else map(str, done.report.issues)
         outcome.problems += [issue for issue in issues if issue not in outcome.problems]
         outcome.wrote += [relative(Path(path), Path.cwd()) for path in done.wrote]
+
+    def _wanted(self) -> Wanted:
+        """Of selected tests no reports and no limits: they would be taken for those of all."""
+        outcome, wanted = self._run.outcome, self._run.settings.wanted()
+        if not outcome.subset:
+            return wanted
+        shown = relative(self._run.directory, Path.cwd())
+        outcome.notes.append(
+            f"{outcome.subset}: no total, no reports and no limits; what these covered:"
+            f" kindcov report {shown}"
+        )
+        return replace(wanted, reports=(), rules=(), compare="")
 
     def _say_what_is_missing(self) -> None:
         """The end was cut short: of what was skipped, each thing has its remedy."""
@@ -153,7 +171,7 @@ class End:
         """Remove an earlier run's figures: this run fails nowhere, and has none."""
         from pytest_kindcov.harvest.run import forget
 
-        forget(self._run.settings.dir)
+        forget(self._run.directory)
 
     def _save_logs(self, cluster: KindCluster) -> None:
         """Save the logs of a run that failed, once; a failed creation has saved its own."""

@@ -17,6 +17,7 @@ from pytest_kindcov.wire import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.options import Settings
@@ -57,6 +58,11 @@ class Owner:
     def outcome(self) -> Outcome:
         """How the run fares."""
         return self._run.outcome
+
+    @property
+    def directory(self) -> Path:
+        """Where the run's data and reports go."""
+        return self._run.directory
 
     @property
     def state(self) -> State:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.report.tree import Tree
     from pytest_kindcov.service.deploy import Deployed
     from pytest_kindcov.service.provide import Provider
     from pytest_kindcov.service.spec import GoService, ServiceSpec
@@ -62,7 +63,7 @@ class Provision:
         self._lock = threading.Lock()
         self._made: Future[KindCluster] | None = None
         self._tasks: list[Future[None]] = []
-        self._sources: Future[dict[str, str]] | None = None
+        self._sources: Future[tuple[dict[str, str], Tree | None]] | None = None
 
     @property
     def started(self) -> bool:
@@ -102,13 +103,13 @@ class Provision:
         with self._lock:  # several threads ask first at the same time; importing takes a second
             return self._api
 
-    def sources(self) -> dict[str, str]:
+    def sources(self) -> tuple[dict[str, str], Tree | None]:
         """What the services were built from; nothing where that could not be read."""
         try:
-            return self._sources.result() if self._sources is not None else {}
+            return self._sources.result() if self._sources is not None else ({}, None)
         except OSError as error:
             self.run.outcome.problems.append(f"later changes of the source are not seen: {error}")
-            return {}
+            return {}, None
 
     # The cluster.
 
@@ -257,11 +258,12 @@ class Provision:
             cancel=self.run.cancel,
         )
 
-    def _record_sources(self) -> dict[str, str]:
+    def _record_sources(self) -> tuple[dict[str, str], Tree | None]:
         """What the services are about to be built from, so that later changes are seen."""
-        from pytest_kindcov.report import sources
+        from pytest_kindcov.report import sources, tree
 
-        return sources.record(self.run.repository)
+        own = self.run.repository
+        return sources.record(own), tree.record(own.root, self.run.settings.rootdir)
 
     def _provide(self, spec: ServiceSpec) -> None:
         name = f"service-{spec.key}"

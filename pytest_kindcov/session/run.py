@@ -42,6 +42,10 @@ class Outcome:
     used: bool = False
     """Whether a cluster was made or attached; nothing is printed otherwise."""
     headline: str = ""
+    tests: dict[str, str] = field(default_factory=dict)
+    """By node id how tests ended: see `report.make.Run`."""
+    subset: str = ""
+    """What was selected, where tests were left out that a change cannot affect."""
     interrupted: bool = False
     """Whether the end itself was cut short."""
 
@@ -79,6 +83,14 @@ class Run:
     def has_state(self) -> bool:
         """Whether there is a state directory."""
         return "state" in self.__dict__
+
+    @property
+    def directory(self) -> Path:
+        """Where the run's data and reports go.
+
+        What some selected tests covered is no total, and no record to select by: that stays.
+        """
+        return self.settings.dir / "selected" if self.outcome.subset else self.settings.dir
 
     @property
     def unique(self) -> str:
