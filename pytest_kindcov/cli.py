@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindcov._signals import TermBridge
+from pytest_kindcov._signals import Signals
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import gate, types
 
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = options.run
-    bridge = TermBridge()
-    bridge.install()  # what is half made is cleared away
+    signals = Signals(print, lambda: True)
+    signals.bridge()  # what is half made is cleared away
     try:
         return run(options)
     except KeyboardInterrupt:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     finally:
-        bridge.remove()
+        signals.restore()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,9 +98,9 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--root", default=".", metavar="DIR", help="where the Go modules are (default: here)")
     add("--previous", default="", metavar="FILE", help="JSON report of the run before")
     for kind, what in (
-        (gate.FAIL_UNDER, "fail if the total, or every package or file that is GLOB, has less"),
-        (gate.WARN_UNDER, "the same, without failing"),
-        (gate.PATCH_UNDER, "fail if of the lines that are new since --compare less ran"),
+        (gate.FAIL_UNDER, "fail if the total, or a package or file that is GLOB, is under MIN"),
+        (gate.WARN_UNDER, "warn if it is under MIN"),
+        (gate.PATCH_UNDER, "fail if of the lines that are new since --compare less ran than MIN"),
     ):
         add(
             f"--{kind}",
@@ -109,7 +109,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
             type=_parsed(functools.partial(gate.parse, kind)),
             dest=f"rules_{kind}",
             metavar="MIN" if kind == gate.PATCH_UNDER else "MIN[:GLOB]",
-            help=f"{what} than MIN percent; repeatable",
+            help=f"{what} percent; repeatable",
         )
     add("--compare", default="", metavar="REF", help="the commit since which the patch counts")
     add("--unit", action="append", default=[], metavar="PATH", help="coverage of unit tests")

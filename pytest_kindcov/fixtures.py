@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindcov import options, state
+from pytest_kindcov import _proxy, options, state
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.handle import KindCov
 from pytest_kindcov.service.spec import GoService, ServiceSpec
@@ -101,6 +101,8 @@ def go_service(
     def service(request: pytest.FixtureRequest) -> GoService:
         """A running Go service."""
         running: GoService = _provided(request, lambda access: access.service(spec))
+        if running.host:
+            _proxy.bypass(running.host)
         settings = request.config.stash[SETTINGS]
         live = request.config.stash[ACCESS].live
         return replace(running, live=live.coverage) if settings.coverage else running

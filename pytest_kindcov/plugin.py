@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pytest_kindcov.session.run import Outcome
 
 
+# A pod may leave thousands of damaged files.
+_PROBLEMS = 30
 _OWNER = pytest.StashKey[Owner]()
 
 
@@ -50,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     owner = Owner(settings, progress.tell, progress.flush)
     config.stash[ACCESS] = config.stash[_OWNER] = owner
     config.add_cleanup(lambda: _close_silently(owner))
+    config.pluginmanager.register(Interrupts(owner), "kindcov-interrupts")
     _attribute(config)
     if config.pluginmanager.hasplugin("xdist"):
         from pytest_kindcov._xdist import XdistHooks
@@ -86,6 +89,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly or getattr(config.option, "setupplan", False):
         return
+    in_worker = hasattr(config, "workerinput")  # they run the tests all the same
+    if session.testsfailed and not (in_worker or config.option.continue_on_collection_errors):
+        return
     specs, needed = _needs(session.items)
     if needed:
         config.stash[ACCESS].want(specs)
@@ -99,10 +105,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     outcome = owner.close(
         failed=session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED),
-        interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED or bool(session.shouldstop),
+        interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED
+        or bool(session.shouldstop or session.shouldfail),
         tests_failed=session.testsfailed > 0,
     )
     passed = outcome.report is None or outcome.report.passed
+    if outcome.interrupted:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
     if (outcome.errors or not passed) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -134,7 +143,11 @@ def _block(outcome: Outcome, config: pytest.Config, width: int) -> list[tuple[st
             lines.append((outcome.headline, ""))
         wanted = config.stash[SETTINGS].wanted()
         lines += block.figures(outcome.report, wanted.reports, verbosity, width)
-    lines += [(f"WARNING {problem}", "yellow") for problem in outcome.problems]
+    problems = outcome.problems[:_PROBLEMS]
+    lines += [(f"WARNING {problem}", "yellow") for problem in problems]
+    if len(outcome.problems) > len(problems):
+        more = len(outcome.problems) - len(problems)
+        lines.append((f"WARNING and {more} more of these; all are in coverage.json", "yellow"))
     if verbosity >= 0:
         lines += [(note, "") for note in outcome.notes]
     lines += [(f"SKIPPED {reason}", "yellow") for reason in outcome.skipped]
@@ -176,6 +189,18 @@ def _is_ours(item: pytest.Item) -> bool:
 def _close_silently(owner: Owner) -> None:
     """The last resort, when pytest never came to its session's finish."""
     owner.close()
+
+
+class Interrupts:
+    """Tells the owner at once: one Ctrl-C more could cut short what others do before its end."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Ctrl-C, SIGTERM or `pytest.exit`: the session ends."""
+        self._owner.interrupted()
 
 
 class Progress:

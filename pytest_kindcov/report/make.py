@@ -21,8 +21,8 @@ from pytest_kindcov.report.model import (
     Report,
     Sides,
     Source,
-    Tally,
 )
+from pytest_kindcov.report.tally import Tally
 from pytest_kindcov.report.texts import counted, shown
 
 if TYPE_CHECKING:
@@ -95,6 +95,10 @@ def report(
         for figures, first, last in zip(profile.by_file(), edges[:-1], edges[1:], strict=True)
     ]
     reasons = [globs.why_not(file, include, exclude) for file in files]
+    issues += [
+        Issue("unused glob", shown(glob), "there is no such file or package to include")
+        for glob in globs.unused(files, include)
+    ]
     keep = np.array([not why for why in reasons], bool)
     if not keep.all():
         of_kept = keep[profile.file]

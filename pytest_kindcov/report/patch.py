@@ -74,7 +74,7 @@ def added(root: Path, against: str) -> dict[str, set[int]]:
 
     """
     if against.startswith("-"):
-        raise CoverageDataError(f"{shown(against)} is no commit")
+        raise CoverageDataError(f"{shown(against)} is no commit", slug="commit-unknown")
     try:
         base = _git(root, "merge-base", against, "HEAD").decode().strip()
         # Whatever the user's own settings are.
@@ -90,6 +90,7 @@ def added(root: Path, against: str) -> dict[str, set[int]]:
             cause=error.output or str(error),
             remedy="name a commit that is there (in CI, fetch it: a shallow clone has no history,"
             " fetch-depth: 0)",
+            slug="commit-unknown",
         ) from error
     new = parse(diff)
     for name in filter(None, listed.split(b"\0")):

@@ -72,6 +72,7 @@ def build(
                 f"no coverage data of unit tests in {', '.join(wanted.unit)}",
                 cause="\n".join(map(str, unit.problems)),
                 remedy="name a profile of `go test -coverprofile`, or a GOCOVERDIR",
+                slug="unit-data-missing",
             )
     report = make.report(
         store,

@@ -70,7 +70,7 @@ class Workload:
     api_version: str
     labels: dict[str, str]
     old: frozenset[str] = frozenset()
-    """Ids of pods that it had before: it is ready without these."""
+    """Ids of pods that it had before: they go, and it is ready with others."""
 
     @property
     def title(self) -> str:
@@ -139,8 +139,6 @@ def apply(
     old = {id(obj): _old_pods(api, obj, namespace, cancel) for obj in ordered if renew}
     for obj in ordered:
         _apply_one(api, obj, namespace, cancel)
-        for pod in old.get(id(obj), ()):
-            api.delete("v1", "Pod", pod["name"], pod["namespace"])
     return [
         Workload(
             kind=obj["kind"],

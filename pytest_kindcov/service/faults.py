@@ -188,7 +188,7 @@ def _config(context: _Context, reason: str, message: str) -> Fault:
     if "runAsNonRoot" in message:
         remedy = "`USER` in the Dockerfile or `runAsUser:` in the manifest, with a number above 0"
         return context.fault("runs-as-root", reason, message, remedy, 0)
-    if re.search(r"not found|couldn't find key", message):
+    if re.search(r"(?i)(secret|configmap) \"[^\"]*\" not found|couldn't find key", message):
         remedy = "add the Secret, the ConfigMap or its key to the manifests"
         return context.fault("reference-missing", reason, message, remedy, _SOON)
     return context.fault("container-not-created", reason, message, "mend the manifest", _SOON)

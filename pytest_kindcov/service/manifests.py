@@ -115,13 +115,27 @@ def load(
             remedy="say go_service(..., image=...) with the name that the manifests use",
             slug="image-not-used",
         )
-    return manifests
+    return _without_digest(manifests) if spec.package or spec.dockerfile else manifests
+
+
+def _without_digest(manifests: Manifests) -> Manifests:
+    """The same under a tag: what is built here cannot have the digest of what was built elsewhere.
+
+    The second and last change to parsed objects.
+    """
+    name, by_digest, _ = manifests.image.partition("@")
+    if not by_digest:
+        return manifests
+    image = name if ":" in name.rpartition("/")[2] else f"{name}:dev"
+    for _, _, container in list(manifests.containers()):
+        container["image"] = image
+    return Manifests(manifests.objects, image)
 
 
 def prepare(manifests: Manifests, spec: ServiceSpec) -> None:
     """Make the service's containers use the loaded image, with the environment of the conftest.
 
-    This is the one change to parsed objects: a pull policy that would go to a registry for an image
+    One of two changes to parsed objects: a pull policy that would go to a registry for an image
     that is on the node already (`Always`, which `:latest` implies).
     """
     for _, _, container in manifests.containers():

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_kindcov.errors import Cancelled
 from pytest_kindcov.session.run import known, relative
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class End:
         self._run = run
         self._provision = provision
         self._recording = recording
+        self._is_over = True  # whether nothing is left on the machine
 
     def all(self, *, failed: bool, interrupted: bool, tests_failed: bool) -> None:
         """All that has to be done when nothing more is begun.
@@ -41,22 +43,30 @@ class End:
             tests_failed: whether tests did.
 
         """
+        self._step(self._provision.end)
         cluster = self._provision.cluster
         if cluster is not None:
             # The harvest ends pods, and their logs go with them.
             self._step(lambda: self._save_logs(cluster))
             if self._provision.injected and self._may_stay(cluster):
                 self._step(lambda: self._withdraw(cluster))
-            self._step(lambda: self._harvest(cluster, failed, interrupted))
+            if not self._run.outcome.interrupted:
+                self._step(lambda: self._harvest(cluster, failed, interrupted))
             self._recording.close()
             self._step(lambda: self._save_logs(cluster))
-            self._step(lambda: self._leave(cluster, tests_failed))
+            self._is_over = False
+            self._step(lambda: self._let_go(cluster, tests_failed))
         if self._run.outcome.skipped and self._run.settings.coverage:
             self._step(self._forget_earlier)
+        self._step(self._provision.close)
+        if self._run.outcome.interrupted:
+            self._say_what_is_missing()
 
     def _step(self, step: Callable[[], None]) -> None:
         try:
             step()
+        except KeyboardInterrupt:
+            self._run.outcome.interrupted = True
         except Exception as error:  # what is left of the end must be tried
             self._run.outcome.errors.append(known(error))
 
@@ -99,7 +109,7 @@ class End:
             [
                 *sorted({deployed.title for deployed in run.deployed}),
                 result.extent,
-                *(["interrupted: not all tests ran"] if interrupted else []),
+                *(["stopped early: not all tests ran"] if interrupted else []),
             ]
         )
         done = finish.finish(
@@ -123,6 +133,21 @@ class End:
         issues = done.issues if done.report is None else map(str, done.report.issues)
         outcome.problems += [issue for issue in issues if issue not in outcome.problems]
         outcome.wrote += [relative(Path(path), Path.cwd()) for path in done.wrote]
+
+    def _say_what_is_missing(self) -> None:
+        """The end was cut short: of what was skipped, each thing has its remedy."""
+        cluster, outcome = self._provision.cluster, self._run.outcome
+        cause = f"its coverage is {'' if outcome.report else 'not '}saved"
+        if cluster is not None and not self._is_over:
+            state = "left" if cluster.created else "not given back as it was"
+            cause += f", and cluster {cluster.name} is {state}"
+        outcome.errors.append(
+            Cancelled(
+                "the end of the run was interrupted",
+                cause=cause,
+                remedy="" if self._is_over else "`kindcov doctor --remove` sees to it",
+            )
+        )
 
     def _forget_earlier(self) -> None:
         """Remove an earlier run's figures: this run fails nowhere, and has none."""
@@ -152,11 +177,17 @@ class End:
 
         withdraw(cluster.nodes)
 
+    def _let_go(self, cluster: KindCluster, tests_failed: bool) -> None:
+        self._leave(cluster, tests_failed)
+        self._is_over = True
+
     def _leave(self, cluster: KindCluster, tests_failed: bool) -> None:
         """Give the cluster back, keep it, or delete it."""
         if cluster.ledger is not None:
             self._give_back(cluster)
             return
+        if not (cluster.created or cluster.whole):
+            return  # it was not begun; who has the name now is somebody else
         why = self._why_kept(tests_failed) if cluster.whole else ""
         if not why:
             cluster.delete()

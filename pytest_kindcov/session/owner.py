@@ -6,7 +6,7 @@ import shutil
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindcov._signals import TermBridge, shield
+from pytest_kindcov._signals import Signals
 from pytest_kindcov.service.spec import GoService, ServiceSpec
 from pytest_kindcov.session import live
 from pytest_kindcov.session.end import End
@@ -48,7 +48,7 @@ class Owner:
         self._provision = Provision(self._run, self._recording)
         self._tick = tick
         self._lock = threading.Lock()
-        self._bridge = TermBridge()
+        self._signals = Signals(self._run.tell, lambda: self._provision.started)
         self._closed = False
         self._server: Server | None = None
         self.live: Live = live.OwnerLive(self._recording, "")
@@ -69,7 +69,7 @@ class Owner:
             if self._closed:
                 return
             if not self._provision.started:
-                self._bridge.install()
+                self._signals.bridge()
                 self.outcome.used = True
                 self._provision.start()
             self._provision.want(specs)
@@ -83,6 +83,7 @@ class Owner:
 
     def watch_inbox(self) -> None:
         """From now on, look for workers' late wishes."""
+        self._signals.bridge()  # a late wish comes in a thread that cannot do it
 
         def look() -> None:
             while not self._run.cancel.wait(_INBOX):
@@ -115,6 +116,11 @@ class Owner:
         """A worker is gone."""
         self._recording.change(lambda: self._recording.running.drop(worker))
 
+    def interrupted(self) -> None:
+        """The run was interrupted: what is left of it must not be by accident."""
+        if self._provision.started:
+            self._signals.shield()
+
     def close(
         self, *, failed: bool = False, interrupted: bool = False, tests_failed: bool = False
     ) -> Outcome:
@@ -136,15 +142,14 @@ class Owner:
         if not self._provision.started:
             self._remove_state()
             return self.outcome
-        with shield(self._run.tell):
-            try:
-                self._provision.end()
-                end = End(self._run, self._provision, self._recording)
-                end.all(failed=failed, interrupted=interrupted, tests_failed=tests_failed)
-            finally:
-                self._provision.close()
-                self._bridge.remove()
-                self._remove_state()
+        self._signals.shield()
+        try:
+            End(self._run, self._provision, self._recording).all(
+                failed=failed, interrupted=interrupted, tests_failed=tests_failed
+            )
+        finally:
+            self._signals.restore()
+            self._remove_state()
         return self.outcome
 
     def _remove_state(self) -> None:

@@ -9,7 +9,15 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError, ToolNotFound, Unfit
+from pytest_kindcov.errors import (
+    Cancelled,
+    ClusterError,
+    HarvestError,
+    KindCovError,
+    ToolNotFound,
+    Unfit,
+)
+from pytest_kindcov.report import place
 from pytest_kindcov.session.run import known
 
 if TYPE_CHECKING:
@@ -137,13 +145,21 @@ class Provision:
         return api
 
     def _make_cluster(self) -> KindCluster:
-        engine = self._engine
-        self._tasks.append(self._pool.submit(self._name_orphans, engine))
         from pytest_kindcov.session.obtain import Obtain
 
+        settings = self.run.settings
+        if settings.coverage and not place.writable(settings.dir):
+            raise HarvestError(
+                f"{settings.dir} cannot be written, where the coverage is to go",
+                cause="no permission, a read-only file system, or it is no directory",
+                remedy="mend that, or name another directory: --kind-coverage-dir",
+                slug="directory-not-writable",
+            )
+        engine = self._engine
+        self._tasks.append(self._pool.submit(self._name_orphans, engine))
         cluster = Obtain(self.run, engine, self._begun).cluster()
         self.run.phase("cluster", self.run.begin)
-        if self.run.settings.coverage:
+        if settings.coverage:
             from pytest_kindcov.harvest.inject import inject
 
             inject(cluster.nodes)
@@ -187,6 +203,7 @@ class Provision:
             "cluster",
             {
                 "name": cluster.name,
+                "directory": str(cluster.path),
                 "kubeconfig": str(cluster.kubeconfig_path),
                 "kind": str(cluster.kind_path),
                 "kubectl": str(cluster.kubectl_path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 import threading
@@ -41,6 +42,8 @@ class Outcome:
     used: bool = False
     """Whether a cluster was made or attached; nothing is printed otherwise."""
     headline: str = ""
+    interrupted: bool = False
+    """Whether the end itself was cut short."""
 
 
 class Run:
@@ -105,6 +108,14 @@ def known(error: Exception) -> KindCovError:
     """An error as one of ours; a defect shows where it is."""
     if isinstance(error, KindCovError):
         return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return KindCovError(
+            f"{error.filename or 'a file'} cannot be written",
+            cause=str(error.strerror),
+            remedy="make room in this directory and in that for temporary files: "
+            + tempfile.gettempdir(),
+            slug="disk-full",
+        )
     trace = "".join(traceback.format_exception(error)).rstrip()
     return KindCovError(
         f"unexpected {type(error).__name__}",

@@ -21,7 +21,7 @@ ROOMS = [
     ("service",),
     ("cluster",),
     ("covdata", "gotests"),
-    ("_run", "_wait", "_signals", "_text", "wire", "errors"),
+    ("_run", "_wait", "_signals", "_proxy", "_text", "wire", "errors"),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,22 @@ def test_of_several_images_the_namesake_is_the_services(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text(DEPLOYMENT)
     loaded = load(spec(tmp_path, package="./web", manifests=("m.yaml",)), tmp_path)
     assert loaded.image == "web"
+
+
+@pytest.mark.parametrize(
+    ("image", "applied"),
+    [("web", "web:dev"), ("corp.example:5000/web:1", "corp.example:5000/web:1")],
+)
+def test_image_by_digest(tmp_path: Path, image: str, applied: str) -> None:
+    """No build here has that digest: kept, the kubelet would never find the image."""
+    fixed = f"{image}@sha256:{'0' * 64}"
+    (tmp_path / "m.yaml").write_text(DEPLOYMENT.replace("docker.io/library/web:latest", fixed))
+    built = spec(tmp_path, package="./web", manifests=("m.yaml",), image=fixed)
+    loaded = load(built, tmp_path)
+    assert loaded.image == applied
+    assert [container["image"] for _, _, container in loaded.containers()] == [applied]
+    present = replace(built, package="")
+    assert load(present, tmp_path).image == present.image
 
 
 def test_generated_manifests_are_restricted(tmp_path: Path) -> None:
