@@ -1,7 +1,7 @@
 """Coverage files, as ratios to `go tool covdata`: `python bench/covdata.py [ROUNDS]`.
 
 The files are those of 1,001 processes of one real program, gofmt with the standard library, each
-with source files of its own: 23 MB. One of them, 100 and all become a text profile. Whole processes
+with source files of its own: 24 MB. One of them, 100 and all become a text profile. Whole processes
 are measured in turns, interpreter start included: `go tool covdata` as one calls it, its program
 alone without what the go command does before, and `kindcov report`; and, to show the limits, Python
 that does nothing, Python that imports numpy, a script that uses the library alone (no command line,
