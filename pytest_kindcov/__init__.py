@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_kindcov.fixtures import go_service
-    from pytest_kindcov.service.spec import GoService
+    from pytest_kindcov.service.callables import Target
+    from pytest_kindcov.service.goservice import GoService
 
-__all__ = ["GoService", "go_service"]
+__all__ = ["GoService", "Target", "go_service"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,9 +19,13 @@ def __getattr__(name: str) -> Any:
 
         return go_service
     if name == "GoService":
-        from pytest_kindcov.service.spec import GoService
+        from pytest_kindcov.service.goservice import GoService
 
         return GoService
+    if name == "Target":
+        from pytest_kindcov.service.callables import Target
+
+        return Target
     if name == "__version__":
         from importlib.metadata import version
 

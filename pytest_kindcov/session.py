@@ -19,7 +19,8 @@ from pytest_kindcov._signals import TermBridge, shield
 from pytest_kindcov._wait import wait_until
 from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError, ToolNotFound, Unfit
 from pytest_kindcov.harvest.running import Running
-from pytest_kindcov.service.spec import GoService, ServiceSpec
+from pytest_kindcov.service.goservice import GoService
+from pytest_kindcov.service.spec import ServiceSpec
 from pytest_kindcov.state import State, attached
 from pytest_kindcov.wire import Server
 
@@ -155,7 +156,11 @@ class Owner:
     def service(self, spec: ServiceSpec) -> GoService:
         """Wait for a service."""
         self.want([spec])
-        return GoService(**self._wait(f"service-{spec.key}", f"service {spec.title}"))
+        return GoService.from_dict(self._wait(f"service-{spec.key}", f"service {spec.title}"))
+
+    def api(self) -> Api:
+        """A client of the cluster, which must be there."""
+        return self._api_once()
 
     def _wait(self, name: str, what: str) -> dict[str, Any]:
         return self.state.wait(name, what, self.settings.timeout, self._tick)

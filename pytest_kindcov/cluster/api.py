@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov.errors import ClusterError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 Object = dict[str, Any]
@@ -18,6 +22,16 @@ Object = dict[str, Any]
 FIELD_MANAGER = "pytest-kindcov"
 # Seconds to connect, and for an answer; an answer takes milliseconds.
 _DEADLINE = (5, 30)
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A command that ended in a container."""
+
+    stdout: str
+    stderr: str
+    code: int
+    """Its exit code."""
 
 
 class Api:
@@ -65,6 +79,26 @@ class Api:
             ),
         )
 
+    def patch(self, api_version: str, kind: str, name: str, namespace: str, body: Object) -> Object:
+        """Merge a part into an object, and return the whole.
+
+        Raises:
+            ClusterError: the API server refused it.
+
+        """
+        resource = self._resource(api_version, kind)
+        return self._call(
+            f"cannot change {kind} {namespace}/{name}",
+            lambda: self._client.patch(
+                resource,
+                body=body,
+                name=name,
+                namespace=namespace,
+                content_type="application/merge-patch+json",
+                _request_timeout=_DEADLINE,
+            ),
+        )
+
     def get(self, api_version: str, kind: str, name: str, namespace: str) -> Object | None:
         """One object, or None where there is none."""
         from kubernetes.client.exceptions import ApiException
@@ -99,13 +133,18 @@ class Api:
         return items
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str) -> None:
-        """Delete an object gracefully; fine if it is gone."""
+        """Delete an object gracefully, and what it owns; fine if it is gone."""
         from kubernetes.client.exceptions import ApiException
 
         resource = self._resource(api_version, kind)
         try:
             self._client.delete(
-                resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
+                resource,
+                name=name,
+                namespace=namespace,
+                # A Job leaves its pods behind by default.
+                propagation_policy="Background",
+                _request_timeout=_DEADLINE,
             )
         except ApiException as error:
             if error.status != 404:
@@ -142,9 +181,15 @@ class Api:
         return bool(self._resource(obj["apiVersion"], obj["kind"]).namespaced)
 
     def logs(
-        self, namespace: str, pod: str, container: str, *, previous: bool = False, lines: int = 20
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        previous: bool = False,
+        lines: int | None = 20,
     ) -> str:
-        """The last lines of a container's log; empty when there is none."""
+        """The last lines of a container's log (None: all); empty when there is none."""
         from kubernetes.client import CoreV1Api
         from kubernetes.client.exceptions import ApiException
 
@@ -154,12 +199,66 @@ class Api:
                 namespace,
                 container=container,
                 previous=previous,
-                tail_lines=lines,
                 _request_timeout=_DEADLINE,
+                **({} if lines is None else {"tail_lines": lines}),
             )
         except ApiException:
             return ""
         return text or ""
+
+    def execute(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float
+    ) -> Executed:
+        """Run a command in a container.
+
+        Raises:
+            ClusterError: it could not be started, or ran longer than `timeout` seconds.
+
+        """
+        from kubernetes import client
+        from kubernetes.client.exceptions import ApiException
+        from kubernetes.stream import stream
+        from kubernetes.stream.ws_client import ERROR_CHANNEL
+
+        # A client of its own: `stream` changes it while it connects.
+        core = client.CoreV1Api(client.ApiClient(configuration=self._http.configuration))
+        try:
+            session = stream(
+                core.connect_get_namespaced_pod_exec,
+                pod,
+                namespace,
+                container=container,
+                command=list(command),
+                stdout=True,
+                stderr=True,
+                _preload_content=False,
+                _request_timeout=_DEADLINE,
+            )
+        except ApiException as error:
+            raise _refused(f"cannot run {command[0]}", error, "exec-refused") from error
+        deadline = time.monotonic() + timeout
+        try:
+            while session.is_open() and time.monotonic() < deadline:
+                session.update(timeout=1)
+            if session.is_open():
+                raise ClusterError(
+                    f"{command[0]} did not end",
+                    cause=f"it ran for {timeout:.0f} s, and goes on",
+                    remedy="give it longer with timeout=",
+                    slug="exec-timeout",
+                )
+            status = json.loads(session.read_channel(ERROR_CHANNEL) or "{}")
+            done = Executed(session.read_stdout(), session.read_stderr(), _exit_code(status))
+        finally:
+            session.close()
+        if done.code < 0:
+            raise ClusterError(
+                f"cannot run {command[0]}",
+                cause=str(status.get("message") or "the connection ended"),
+                remedy="is the program in the image?",
+                slug="exec-refused",
+            )
+        return done
 
     def close(self) -> None:
         """Close the connections."""
@@ -221,11 +320,19 @@ def container_statuses(pod: Object) -> list[Object]:
     ]
 
 
-def _refused(what: str, error: Any) -> ClusterError:
-    import json
+def _exit_code(status: Object) -> int:
+    """The exit code that the API server tells of a command; -1 when it did not run."""
+    if status.get("status") == "Success":
+        return 0
+    for cause in (status.get("details") or {}).get("causes") or []:
+        if cause.get("reason") == "ExitCode":
+            return int(cause["message"])
+    return -1
 
+
+def _refused(what: str, error: Any, slug: str = "api-refused") -> ClusterError:
     try:
         message = str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         message = str(error.reason or error)
-    return ClusterError(what, cause=message, slug="api-refused")
+    return ClusterError(what, cause=message, slug=slug)

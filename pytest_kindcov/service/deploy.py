@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_kindcov.cluster.api import Api, Object
     from pytest_kindcov.service.manifests import Manifests
+    from pytest_kindcov.service.once import Once
     from pytest_kindcov.service.spec import ServiceSpec
 
 # What others refer to comes first; the rest keeps its order. A webhook that is in force before its
@@ -81,7 +83,7 @@ class Deployed:
     @classmethod
     def of(cls, manifests: Manifests, spec: ServiceSpec) -> Deployed:
         """What manifests, as they were applied, say of a service."""
-        default = spec.namespace or "default"
+        default = spec.home
         found = [
             ((obj["metadata"].get("namespace") or default, obj["kind"], obj["metadata"]["name"]), c)
             for obj, _, c in manifests.containers()
@@ -93,14 +95,25 @@ class Deployed:
             workloads=tuple(dict.fromkeys(workload for workload, _ in found)),
             containers=frozenset(str(container["name"]) for _, container in found),
             namespaces=frozenset(
-                str(obj["metadata"].get("namespace") or default) for obj in manifests.objects
+                [
+                    default,
+                    *(
+                        str(obj["metadata"].get("namespace") or default)
+                        for obj in manifests.objects
+                    ),
+                ]
             )
             - SYSTEM,
         )
 
 
 def apply(
-    api: Api, objects: list[Object], spec: ServiceSpec, *, cancel: threading.Event | None = None
+    api: Api,
+    objects: list[Object],
+    spec: ServiceSpec,
+    *,
+    once: Once | None = None,
+    cancel: threading.Event | None = None,
 ) -> list[Workload]:
     """Apply objects in an order that works, and return the workloads among them.
 
@@ -108,19 +121,30 @@ def apply(
         api: the cluster.
         objects: whole objects; those without a namespace get the spec's, else `default`.
         spec: the service.
+        once: of the run: what services have in common is then applied once.
         cancel: when set, waiting is given up.
 
     """
-    namespace = spec.namespace or "default"
     ordered = sorted(objects, key=_rank)
-    _make_namespaces(api, ordered, namespace)
-    for obj in ordered:
-        _apply_one(api, obj, namespace, cancel)
+    for obj in [*_namespaces(ordered, spec.home), *ordered]:
+
+        def act(obj: Object = obj) -> None:
+            _apply_one(api, obj, spec.home, cancel)
+
+        if once is None:
+            act()
+        else:
+            once(f"object {spec.home} {text_of(obj)}", act)
+    return workloads(objects, spec.home)
+
+
+def workloads(objects: list[Object], default: str) -> list[Workload]:
+    """The workloads among objects; those that name no namespace are in the default one."""
     return [
         Workload(
             kind=obj["kind"],
             name=obj["metadata"]["name"],
-            namespace=obj["metadata"].get("namespace") or namespace,
+            namespace=obj["metadata"].get("namespace") or default,
             api_version=obj["apiVersion"],
             labels=(template.get("metadata") or {}).get("labels") or {},
         )
@@ -128,10 +152,9 @@ def apply(
     ]
 
 
-def apply_shared(api: Api, objects: list[Object], *, cancel: threading.Event | None = None) -> None:
-    """Apply cluster-wide objects."""
-    for obj in sorted(objects, key=_rank):
-        _apply_one(api, obj, "default", cancel)
+def text_of(obj: Object) -> str:
+    """An object as text, equal for equal objects; YAML may hold dates."""
+    return json.dumps(obj, sort_keys=True, default=str)
 
 
 def _rank(obj: Object) -> int:
@@ -141,12 +164,14 @@ def _rank(obj: Object) -> int:
     return len(_FIRST) + (1 if kind in _LAST else 0)
 
 
-def _make_namespaces(api: Api, objects: list[Object], default: str) -> None:
-    """Make the namespaces that the objects live in and that no manifest makes."""
+def _namespaces(objects: list[Object], default: str) -> list[Object]:
+    """The namespaces that the objects live in and that no manifest makes."""
     own = {obj["metadata"]["name"] for obj in objects if obj["kind"] == "Namespace"}
     wanted = {obj["metadata"].get("namespace") for obj in objects} | {default}
-    for name in sorted(filter(None, wanted - own - {"default", "kube-system"})):
-        api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        for name in sorted(filter(None, wanted - own - {"default", "kube-system"}))
+    ]
 
 
 def _apply_one(api: Api, obj: Object, namespace: str, cancel: threading.Event | None) -> None:
