@@ -223,7 +223,7 @@ def test_target_port(tmp_path: Path, port: int | None, target: Any) -> None:
     found = port_target(load(service, tmp_path), service)
     assert (found.target if found else None) == target
     if found:
-        assert found[0] == "shop"
+        assert found.namespace == "shop"
 
 
 def test_single_port_is_inferred(tmp_path: Path) -> None:
