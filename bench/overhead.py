@@ -54,7 +54,7 @@ import time
 import pytest
 from pytest_kindcov import go_service
 from pytest_kindcov.harvest.record import Recorder
-from pytest_kindcov.session import OwnerLive
+from pytest_kindcov.session.live import OwnerLive
 
 orders = go_service("./cmd/orders", manifests="deploy/", port=8080)
 made, times = [], []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_kindcov.session import Owner
+    from pytest_kindcov.session.owner import Owner
 
 STATE_KEY = "kindcov_state"
 

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindcov import fixtures, options, session, state
+from pytest_kindcov import fixtures, options, state
 from pytest_kindcov.fixtures import ACCESS, NODEID, SETTINGS, is_ours, spec_of
+from pytest_kindcov.session.owner import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_kindcov.service.spec import ServiceSpec
+    from pytest_kindcov.session.run import Outcome
 
 
-_OWNER = pytest.StashKey[session.Owner]()
+_OWNER = pytest.StashKey[Owner]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _attribute(config)
         return
     progress = Progress(config)
-    owner = session.Owner(settings, progress.tell, progress.flush)
+    owner = Owner(settings, progress.tell, progress.flush)
     config.stash[ACCESS] = config.stash[_OWNER] = owner
     config.add_cleanup(lambda: _close_silently(owner))
     _attribute(config)
@@ -119,7 +121,7 @@ def pytest_terminal_summary(
         terminalreporter.write_line(line, **({colour: True} if colour else {}))
 
 
-def _block(outcome: session.Outcome, config: pytest.Config, width: int) -> list[tuple[str, str]]:
+def _block(outcome: Outcome, config: pytest.Config, width: int) -> list[tuple[str, str]]:
     """Lines of the summary block and their colours."""
     verbosity = config.get_verbosity()
     lines: list[tuple[str, str]] = []
@@ -170,7 +172,7 @@ def _is_ours(item: pytest.Item) -> bool:
     return definitions is not None and is_ours(definitions[-1])
 
 
-def _close_silently(owner: session.Owner) -> None:
+def _close_silently(owner: Owner) -> None:
     """The last resort, when pytest never came to its session's finish."""
     owner.close()
 

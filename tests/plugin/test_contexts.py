@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 # In place of the recorder: what it is told, one line each.
 LISTEN = """
 import pytest
-from pytest_kindcov import session
+from pytest_kindcov.session import live
 
 def tell(text):
     with open({log!r}, "a") as file:
         file.write(text + chr(10))
 
-class Told(session.OwnerLive):
+class Told(live.OwnerLive):
     def enter(self, context):
         super().enter(context)
         tell(f"{{self._worker}} enter {{context}}")
 
     def leave(self):
-        tell(f"{{self._worker}} leave {{self._owner.running.context(self._worker)}}")
+        tell(f"{{self._worker}} leave {{self._recording.running.context(self._worker)}}")
         super().leave()
 
     def newly(self):
         return 14
 
-session.OwnerLive = Told
+live.OwnerLive = Told
 """
 TESTS = """
 import pytest

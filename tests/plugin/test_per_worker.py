@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 CONFTEST = """
 from types import SimpleNamespace
 
-from pytest_kindcov import GoService, go_service, session
+from pytest_kindcov import GoService, go_service
 from pytest_kindcov.service.deploy import Deployed
+from pytest_kindcov.session.provision import Provision
 
 orders = go_service("./cmd/orders", namespace="shop", per_worker=True)
 shared = go_service("./cmd/shared", namespace="shop")
@@ -26,7 +27,7 @@ class Provider:
         return service, Deployed(spec.title, "i", spec.worker, (), frozenset(), frozenset())
 
 
-class Owner:
+class Fake:
     # In the controller, or in a run without workers; workers never make one.
     _provider = Provider()
 
@@ -41,7 +42,7 @@ class Owner:
 
 
 for name in ("_provider", "_make_cluster", "_wait_node_ready"):
-    setattr(session.Owner, name, Owner.__dict__[name])
+    setattr(Provision, name, Fake.__dict__[name])
 """
 SUITE = """
 import os

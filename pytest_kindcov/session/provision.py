@@ -1,0 +1,315 @@
+"""The beginning: the cluster is made and services are deployed, while tests are collected."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_kindcov._wait import wait_until
+from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError, ToolNotFound, Unfit
+from pytest_kindcov.session.run import known
+
+if TYPE_CHECKING:
+    from pytest_kindcov.cluster.api import Api, Object
+    from pytest_kindcov.cluster.engine import Engine
+    from pytest_kindcov.cluster.kind import KindCluster
+    from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.service.deploy import Deployed
+    from pytest_kindcov.service.goservice import GoService
+    from pytest_kindcov.service.provide import Provider
+    from pytest_kindcov.service.spec import ServiceSpec
+    from pytest_kindcov.session.live import Recording
+    from pytest_kindcov.session.run import Run
+
+# Seconds between two looks at booting nodes. One look costs 0.3 s of a processor that kind needs,
+# and nodes take images after some 6 s.
+_BOOT = 2.0
+_READY = 120.0
+
+
+class Provision:
+    """Makes the run's cluster and its services, each once, in threads of its own.
+
+    What becomes of each is published to the run's state directory.
+
+    Args:
+        run: that needs them.
+        recording: begins with the cluster.
+
+    Attributes:
+        cluster: the cluster, also a half-made one: it must be deleted. None before there is any.
+        injected: whether its nodes give GOCOVERDIR.
+        wanted: keys of the services that were asked for.
+
+    """
+
+    def __init__(self, run: Run, recording: Recording) -> None:
+        self.run = run
+        self.cluster: KindCluster | None = None
+        self.injected = False
+        self.wanted: set[str] = set()
+        self._recording = recording
+        self._lock = threading.Lock()
+        self._made: Future[KindCluster] | None = None
+        self._tasks: list[Future[None]] = []
+        self._sources: Future[dict[str, str]] | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether a cluster was asked for."""
+        return self._made is not None
+
+    def start(self) -> None:
+        """Begin to make the cluster."""
+        _ = self.run.state  # made here, before several threads ask for it
+        self.run.begin = time.monotonic()
+        self._made = self._pool.submit(self._make_cluster)
+        if self.run.settings.coverage:
+            self._sources = self._pool.submit(self._record_sources)
+        self._tasks.append(self._pool.submit(self._publish_cluster))
+
+    def want(self, specs: list[ServiceSpec]) -> None:
+        """Begin to provide those services that are not under way. Not for several threads."""
+        for spec in specs:
+            if spec.key not in self.wanted:
+                self.wanted.add(spec.key)
+                self._tasks.append(self._pool.submit(self._provide, spec))
+
+    def end(self) -> None:
+        """Begin nothing more, and wait until what is under way is over."""
+        self.run.cancel.set()
+        # Every task answers for its own errors; here they only have to be over.
+        assert self._made is not None
+        wait([self._made])
+        wait(self._tasks)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def api(self) -> Api:
+        """A client of the cluster, as soon as that is made."""
+        with self._lock:  # several threads ask first at the same time; importing takes a second
+            return self._api
+
+    def sources(self) -> dict[str, str]:
+        """What the services were built from; nothing where that could not be read."""
+        try:
+            return self._sources.result() if self._sources is not None else {}
+        except OSError as error:
+            self.run.outcome.problems.append(f"later changes of the source are not seen: {error}")
+            return {}
+
+    # The cluster.
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(8, thread_name_prefix="kindcov")
+
+    @cached_property
+    def _engine(self) -> Engine:
+        from pytest_kindcov.cluster.engine import detect
+
+        settings = self.run.settings
+        engine = detect(settings.engine)
+        if settings.address != "auto":
+            engine = replace(engine, reaches_nodes=settings.address == "node")
+        return engine
+
+    @cached_property
+    def _api(self) -> Api:
+        from pytest_kindcov.cluster.api import Api
+
+        assert self._made is not None
+        cluster = self._made.result()
+        return Api(cluster.kubeconfig_path, self.run.state.directory / "kinds.json")
+
+    def _make_cluster(self) -> KindCluster:
+        from pytest_kindcov.cluster.api import import_ahead
+        from pytest_kindcov.cluster.kind import KindCluster
+        from pytest_kindcov.harvest.inject import inject
+
+        settings, engine = self.run.settings, self._engine
+        directory = self.run.state.directory
+        name = settings.cluster_name or f"kindcov-{os.getpid()}-{directory.name[-4:].lower()}"
+        name = name.replace("_", "x")
+        cluster = KindCluster(
+            name,
+            Path(settings.kubeconfig) if settings.kubeconfig else directory / "kubeconfig",
+            image=settings.node_image or None,
+            kind_path=Path(settings.kind_bin) if settings.kind_bin else None,
+            kubectl_path=Path(settings.kubectl_bin) if settings.kubectl_bin else None,
+            engine=engine,
+        )
+        cluster.scratch = directory
+        self.cluster = cluster
+        self.run.tell(f"creating cluster {name} ({engine.name})")
+        self._tasks.append(self._pool.submit(self._name_orphans, engine))
+        threading.Thread(target=import_ahead, name="kindcov-import", daemon=True).start()
+        config = settings.rootdir / settings.kind_config if settings.kind_config else None
+        cluster.create(
+            config,
+            timeout=settings.timeout,
+            cancel=self.run.cancel,
+            new=not settings.cluster_name,
+            logs=settings.dir / "logs",
+        )
+        self.run.tell(f"cluster {name} {'created' if cluster.created else 'was there already'}")
+        self.run.phase("cluster", self.run.begin)
+        if settings.coverage:
+            inject(cluster.nodes)
+            self.injected = True
+            self._recording.start(cluster.nodes, self.api)
+        return cluster
+
+    def _name_orphans(self, engine: Engine) -> None:
+        """Say what dead runs left; it is for `kindcov doctor` to remove it."""
+        from pytest_kindcov.cluster.orphans import find
+
+        try:
+            found = find(engine, engine.clusters())
+        except KindCovError:
+            return  # the cluster's own error says it
+        self.run.outcome.notes += [
+            f"found a {orphan}; save its coverage: `kindcov harvest --cluster"
+            f" {orphan.owner.cluster}`, remove it: `kindcov doctor --remove`"
+            for orphan in found.orphans
+            if orphan.nodes
+        ]
+
+    def _publish_cluster(self) -> None:
+        assert self._made is not None
+        try:
+            cluster = self._made.result()
+            self._wait_node_ready()
+        except Exception as error:  # the tests wait for an answer, whatever happens here
+            self._failed("cluster", "the cluster", known(error))
+            return
+        self.run.state.publish(
+            "cluster",
+            {
+                "name": cluster.name,
+                "kubeconfig": str(cluster.kubeconfig_path),
+                "kind": str(cluster.kind_path),
+                "kubectl": str(cluster.kubectl_path),
+                "engine": cluster.engine.name,
+            },
+        )
+
+    def _wait_node_ready(self) -> None:
+        def ready() -> bool:
+            nodes = self.api().list("v1", "Node")
+            return all(
+                any(
+                    c["type"] == "Ready" and c["status"] == "True"
+                    for c in node["status"]["conditions"]
+                )
+                for node in nodes
+            ) and bool(self.api().get("v1", "ServiceAccount", "default", "default"))
+
+        try:
+            wait_until(
+                ready,
+                state=lambda: _conditions(self.api().list("v1", "Node")),
+                what="the nodes being Ready",
+                timeout=_READY,
+                interval=0.3,
+                cancel=self.run.cancel,
+                error=ClusterError,
+            )
+        except ClusterError as error:
+            from pytest_kindcov.cluster.failure import explain
+
+            assert self.cluster is not None
+            name, logs = self.cluster.name, self.run.settings.dir / "logs"
+            what = f"cluster {name} ({self._engine.name}): {error.what}"
+            raise explain(what, error, self._engine, name, logs, slug="nodes-not-ready") from error
+
+    def _booted(self) -> list[Node]:
+        """Wait for nodes that take images while kind works; none when it was quicker."""
+        assert self._made is not None
+        while not self._made.done() and not self.run.cancel.wait(_BOOT):
+            nodes = self.cluster.booted() if self.cluster is not None else []
+            if nodes:
+                return nodes
+        return []
+
+    # The services.
+
+    @cached_property
+    def _provider(self) -> Provider:
+        from pytest_kindcov.service.provide import Provider
+
+        assert self._made is not None
+        settings = self.run.settings
+        return Provider(
+            rootdir=settings.rootdir,
+            scratch=self.run.state.directory,
+            coverage=settings.coverage,
+            kubectl=settings.kubectl_bin,
+            engine=lambda: self._engine,
+            cluster=self._made.result,
+            booted=self._booted,
+            api=self.api,
+            deploying=self._deploying,
+            tell=self.run.tell,
+            phase=self.run.phase,
+            cancel=self.run.cancel,
+        )
+
+    def _record_sources(self) -> dict[str, str]:
+        """What the services are about to be built from, so that later changes are seen."""
+        from pytest_kindcov.report import sources
+
+        return sources.record(self.run.repository)
+
+    def _provide(self, spec: ServiceSpec) -> None:
+        name = f"service-{spec.key}"
+        try:
+            service = self._deploy(spec)
+        except Exception as error:  # the tests wait for an answer, whatever happens here
+            self._failed(name, f"service {spec.title}", known(error))
+        else:
+            self.run.state.publish(name, service.to_dict())
+
+    def _deploy(self, spec: ServiceSpec) -> GoService:
+        with (
+            self._lock
+        ):  # several threads ask first, and what is done once is known to one provider
+            provider = self._provider
+        service, deployed = provider.provide(spec)
+        self.run.deployed.append(deployed)
+        return service
+
+    def _deploying(self, deployed: Deployed) -> None:
+        if deployed.worker:
+            self._recording.worker_of |= dict.fromkeys(deployed.namespaces, deployed.worker)
+
+    def _failed(self, name: str, what: str, error: KindCovError) -> None:
+        outcome = self.run.outcome
+        told = f"{what} could not be provided: {error.headline}"
+        value: dict[str, Any] = {"error": told, "slug": error.slug}
+        if self.run.settings.missing == "skip" and isinstance(error, ToolNotFound | Unfit):
+            value["missing"] = True
+            if str(error) not in outcome.skipped:
+                outcome.skipped.append(str(error))
+        elif not isinstance(error, Cancelled) and str(error) not in map(str, outcome.errors):
+            outcome.errors.append(error)
+        self.run.state.publish(name, value)
+
+
+def _conditions(nodes: list[Object]) -> str:
+    """What nodes say of themselves, line by line."""
+    return "\n".join(
+        f"{node['metadata']['name']}: {condition['type']}={condition['status']}:"
+        f" {condition.get('message', '')}"
+        for node in nodes
+        for condition in node["status"]["conditions"]
+        if condition["type"] == "Ready"
+    )
