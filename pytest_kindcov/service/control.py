@@ -61,7 +61,7 @@ def restart(api: Api, service: GoService, timeout: float) -> None:
         ),
     )
     if old:
-        _answers(service, timeout)
+        _answers(api, service, timeout)
 
 
 def scale(api: Api, service: GoService, replicas: int, workload: str, timeout: float) -> None:
@@ -78,8 +78,7 @@ def scale(api: Api, service: GoService, replicas: int, workload: str, timeout: f
         lambda now: len(now) == replicas and all(map(_ready, now)),
         look=lambda: rollout.select(api, namespace, labels),
     )
-    if replicas:
-        _answers(service, timeout)
+    _answers(api, service, timeout)
 
 
 def logs(api: Api, service: GoService, tail: int | None, container: str, previous: bool) -> str:
@@ -200,9 +199,26 @@ def _wait_for(
     )
 
 
-def _answers(service: GoService, timeout: float) -> None:
-    """Wait until the node's port leads to a pod that lives."""
-    if not service.host or "TCP" not in service.protocols:
+def _answers(api: Api, service: GoService, timeout: float) -> None:
+    """Wait until all Services lead to pods that live, and the node's port does.
+
+    The plugin's own Service is one of several: other programs know another.
+    """
+    wait_until(
+        lambda: not _stray(api, service),
+        what=f"service {service.name}: Services that lead to its pods",
+        timeout=timeout,
+        interval=_INTERVAL,
+        state=lambda: "\n".join(_stray(api, service)),
+        remedy="does the cluster's controller manager run?",
+        slug="pods-not-as-asked",
+        error=DeployError,
+    )
+    if (
+        not service.host
+        or "TCP" not in service.protocols
+        or not any(map(_ready, pods(api, service)))
+    ):
         return
     problem = ""
 
@@ -225,6 +241,36 @@ def _answers(service: GoService, timeout: float) -> None:
         slug="service-not-reachable",
         error=DeployError,
     )
+
+
+def _stray(api: Api, service: GoService) -> list[str]:
+    """Services that lead to pods that are gone, or not yet to each that is ready."""
+    ready = [pod for pod in pods(api, service) if _ready(pod)]
+    found = []
+    for namespace in sorted({service.namespace, *(place for place, _, _ in service.workloads)}):
+        leads: dict[str, set[str]] = {}
+        for piece in api.list("discovery.k8s.io/v1", "EndpointSlice", namespace):
+            name = (piece["metadata"].get("labels") or {}).get("kubernetes.io/service-name", "")
+            leads.setdefault(name, set()).update(
+                str((point.get("targetRef") or {}).get("uid"))
+                for point in piece.get("endpoints") or []
+                if (point.get("conditions") or {}).get("ready")
+            )
+        living = {pod["metadata"]["uid"] for pod in api.list("v1", "Pod", namespace)}
+        for each in api.list("v1", "Service", namespace):
+            selector = (each.get("spec") or {}).get("selector")
+            if not selector:
+                continue
+            own = {
+                pod["metadata"]["uid"]
+                for pod in ready
+                if pod["metadata"]["namespace"] == namespace
+                and selector.items() <= (pod["metadata"].get("labels") or {}).items()
+            }
+            to = leads.get(each["metadata"]["name"], set())
+            if own - to or to - living:
+                found.append(f"Service {namespace}/{each['metadata']['name']} is behind")
+    return found
 
 
 def _scaled(service: GoService, workload: str) -> tuple[str, str, str]:
