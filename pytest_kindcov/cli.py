@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindcov._signals import TermBridge
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import gate, types
 
@@ -27,14 +28,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = options.run
+    bridge = TermBridge()
+    bridge.install()  # what is half made is cleared away
     try:
         return run(options)
+    except KeyboardInterrupt:
+        return 130
     except KindCovError as error:
         print(f"kindcov: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # `kindcov report … | head`
         sys.stderr.close()
         return 1
+    finally:
+        bridge.remove()
 
 
 def _parser() -> argparse.ArgumentParser:

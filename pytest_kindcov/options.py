@@ -188,8 +188,8 @@ OPTIONS = (
     Option(
         "report",
         "",
-        "Report: term, term-missing, xml, lcov, json, markdown, markdown-append, go, covdata;"
-        " repeatable; empty: only the total (default: term)",
+        "Report: term, term-missing, html, xml, lcov, json, markdown, markdown-append, go,"
+        " covdata; repeatable; empty: only the total (default: term)",
         _reports,
         "TYPE[:DEST]",
         many=True,

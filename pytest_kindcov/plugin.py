@@ -127,6 +127,7 @@ def _block(outcome: Outcome, config: pytest.Config, width: int) -> list[tuple[st
     lines: list[tuple[str, str]] = []
     if outcome.report is not None:
         from pytest_kindcov.report import block
+        from pytest_kindcov.report.texts import listed
 
         if verbosity >= 0:
             lines.append((outcome.headline, ""))
@@ -142,8 +143,7 @@ def _block(outcome: Outcome, config: pytest.Config, width: int) -> list[tuple[st
     if outcome.report is not None and verbosity >= 0:
         directory, here = config.stash[SETTINGS].dir, Path.cwd()
         shown = directory.relative_to(here) if directory.is_relative_to(here) else directory
-        wrote = " and ".join(filter(None, [", ".join(outcome.wrote[:-1]), outcome.wrote[-1]]))
-        lines.append((f"wrote {wrote}", ""))
+        lines.append((f"wrote {listed(outcome.wrote)}", ""))
         following = block.next_step(outcome.report, str(shown))
         lines += [(following, "")] if following else []
     return lines

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from setuplib import browser, dockerd, engines, pythonenv, tools
+from setuplib import dockerd, engines, pythonenv, readers, tools
 from setuplib.steps import ROOT, SetupError, foreground, say
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def prepare() -> dict[str, str]:
 
 def prepare_tests() -> dict[str, str]:
     """As `prepare`, with what only tests need."""
-    browser.ensure()
+    readers.ensure()
     env = prepare()
     helm = tools.ensure_helm(env, tools.ensure_go())
     return with_path(env, helm.parent)
@@ -107,7 +107,7 @@ def test(arguments: list[str]) -> int:
 def screenshot(arguments: list[str]) -> int:
     """Make the README's picture of the HTML report anew, or one elsewhere."""
     pythonenv.ensure()
-    browser.ensure()
+    readers.ensure(readers.CHROMIUM)
     target = arguments[0] if arguments else ROOT / "docs" / "html-report.png"
     script = ROOT / "tests" / "support" / "screenshot.py"
     env = with_path(dict(os.environ), tools.ensure_go().directory)

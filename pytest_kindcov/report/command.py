@@ -22,6 +22,7 @@ from pytest_kindcov.report import (
     types,
     wanted,
 )
+from pytest_kindcov.report.texts import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,11 +69,8 @@ def run(
         _say(map(str, report.issues))
         if directory:
             _leave(Path(directory), report, given.run)
-        for request in wish.reports:
-            where = types.emit(request, report, Path(directory))
-            if where.startswith(types.NOWHERE):
-                _say([where])
-    _judge(report, wish)
+        wrote = _emit(wish, report, Path(directory or given.home or ""), given)
+    _judge(report, wish, wrote)
     return 0 if report.passed else 1
 
 
@@ -91,17 +89,35 @@ def _leave(directory: Path, report: Report, of_run: Run) -> None:
         ) from error
 
 
-def _judge(report: Report, wish: Wanted) -> None:
-    """The verdict, where no table says it."""
+def _emit(wish: Wanted, report: Report, base: Path, given: Inputs) -> list[str]:
+    """Make all reports, and tell where they are."""
+    wrote = []
+    for request in wish.reports:
+        if request == types.Request("covdata") and base == given.home:
+            continue  # there already
+        where = types.emit(request, report, base)
+        if where.startswith(types.NOWHERE):
+            _say([where])
+        elif where:
+            wrote.append(where)
+    return wrote
+
+
+def _judge(report: Report, wish: Wanted, wrote: list[str]) -> None:
+    """The verdict, where no table says it, and where the files are."""
     printed = [request for request in wish.reports if request.printed]
-    if any(request.type.module == "terminal" for request in printed):
-        return
-    lines = [gate.text for gate in report.gates]
+    lines = []
+    tables = [request for request in printed if request.type.module == "terminal"]
+    data = len(tables) < len(printed)
+    if not tables:
+        lines = [gate.text for gate in report.gates]
     if not wish.reports:
         lines.insert(0, terminal.total_line(report))
+    if wrote:
+        lines.append(f"wrote {listed(wrote)}")
     for line in lines:
         # Who reads a report from standard output gets nothing else there.
-        print(line, file=sys.stderr if printed else sys.stdout)
+        print(line, file=sys.stderr if data else sys.stdout)
 
 
 def _with_data(given: Inputs, own: Repository, directory: str, scratch: str) -> Inputs:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 RCFILE = "coveragerc"
+OUTPUT = "coveragepy"
+"""Where coverage.py's tools write: their `coverage.json` is not that of a run."""
 PLUGIN = "pytest_kindcov.report.gofile"
 _TRACER = f"{PLUGIN}.GoPlugin"
 
@@ -30,17 +32,17 @@ plugins = {plugin}
 data_file = {directory}/{data}
 
 [html]
-directory = {directory}/htmlcov
+directory = {directory}/{output}/html
 show_contexts = true
 
 [json]
-output = {directory}/coverage.json
+output = {directory}/{output}/coverage.json
 
 [xml]
-output = {directory}/coverage.xml
+output = {directory}/{output}/coverage.xml
 
 [lcov]
-output = {directory}/coverage.lcov
+output = {directory}/{output}/coverage.lcov
 
 [{plugin}]
 data = {directory}/{data}
@@ -76,7 +78,7 @@ def write(
             data, config = Path(scratch, datafile.NAME), Path(scratch, RCFILE)
             _write(data, files, contexts, when)
             where = str(target).replace("$", "$$")
-            text = _CONFIG.format(plugin=PLUGIN, directory=where, data=datafile.NAME)
+            text = _CONFIG.format(plugin=PLUGIN, directory=where, data=datafile.NAME, output=OUTPUT)
             config.write_text(text, "utf-8", "surrogateescape")
             for file in (data, config):
                 file.chmod(0o600)

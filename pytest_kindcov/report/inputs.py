@@ -25,12 +25,14 @@ class Inputs:
         paths: directories of coverage files, and text profiles, as `covdata.store` reads them.
         run: what is known of the runs.
         data: their data files.
+        home: the directory of the run, if just one was given.
 
     """
 
     paths: tuple[str, ...]
     run: Run
     data: tuple[Path, ...]
+    home: Path | None = None
 
 
 def find(paths: Iterable[str]) -> Inputs:
@@ -40,7 +42,7 @@ def find(paths: Iterable[str]) -> Inputs:
         paths: as the user gave them. The directory of a run has a `covdata/`.
 
     """
-    found, runs, data = [], [], []
+    found, runs, data, homes = [], [], [], []
     for path in paths:
         directory = Path(path)
         if not (directory / COVDATA).is_dir():
@@ -51,7 +53,9 @@ def find(paths: Iterable[str]) -> Inputs:
             directory = directory.parent
         else:
             found.append(str(directory / COVDATA))
+        homes.append(directory)
         runs.append(runfile.read(directory))
         if (directory / datafile.NAME).is_file():
             data.append(directory / datafile.NAME)
-    return Inputs(tuple(found), runfile.join(runs), tuple(data))
+    home = homes[0] if len(homes) == len(found) == 1 else None
+    return Inputs(tuple(found), runfile.join(runs), tuple(data), home)

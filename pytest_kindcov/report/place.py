@@ -57,7 +57,7 @@ def directory(target: Path, write: Callable[[Path], None], own: str = "") -> Non
     Args:
         target: the directory, created if it is missing.
         write: fills an empty directory beside it, whose files are moved at the end.
-        own: a directory in it that is replaced as a whole.
+        own: a directory in it that is replaced as a whole, at once.
 
     Raises:
         OSError: it cannot be written; what was there is as it was.
@@ -71,7 +71,9 @@ def directory(target: Path, write: Callable[[Path], None], own: str = "") -> Non
         write(partial)
         if target.exists():
             if own and (target / own).exists():
-                shutil.rmtree(target / own)
+                (target / own).rename(partial / "old")
+                (partial / own).rename(target / own)
+                shutil.rmtree(partial / "old")
             for path in sorted(partial.rglob("*")):
                 place = target / path.relative_to(partial)
                 if path.is_dir():

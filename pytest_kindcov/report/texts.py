@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 def shown(text: str) -> str:
@@ -21,6 +21,11 @@ def shown(text: str) -> str:
 def counted(number: int, what: str) -> str:
     """`1 test`, `2 tests`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def runs(numbers: Iterable[int]) -> list[list[int]]:

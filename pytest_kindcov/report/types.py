@@ -43,6 +43,7 @@ class Type:
         directory: whether it is a directory.
         appends: whether it is added to what is there.
         own: what is replaced as a whole in a directory: a directory in it.
+        first: what to open of a directory: a file in it.
 
     """
 
@@ -54,6 +55,7 @@ class Type:
     directory: bool = False
     appends: bool = False
     own: str = ""
+    first: str = ""
 
 
 _SKIP = frozenset({"skip-covered"})
@@ -67,7 +69,9 @@ TYPES = {
     "markdown": Type("markdown", "for people", "coverage.md", modifiers=_SKIP),
     "markdown-append": Type("markdown", f"${_SUMMARY}", "", modifiers=_SKIP, appends=True),
     "go": Type("gotext", "Go's text profile", "coverage.out"),
-    "html": Type("html", "pages to look at", "html", directory=True, own="kindcov"),
+    "html": Type(
+        "html", "pages to look at", "html", directory=True, own="kindcov", first="index.html"
+    ),
     "covdata": Type("covdata", "merged, for go tool covdata", "covdata", directory=True),
 }
 
@@ -154,7 +158,7 @@ def emit(request: Request, report: Report, base: Path) -> str:
             if hasattr(module, "check"):
                 module.check(target, report)
             place.directory(target, lambda directory: module.write(directory, report), kind.own)
-            return f"{target}/"
+            return f"{target}/{kind.first}"
         data: bytes = module.content(report, request.flags)
         if request.printed:
             sys.stdout.flush()

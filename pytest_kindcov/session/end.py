@@ -132,9 +132,12 @@ class End:
         directory = self._run.settings.dir / "logs" / cluster.name
         if not self._run.outcome.errors or directory.exists():
             return
+        nodes = cluster.engine.nodes(cluster.name)
+        if not nodes:
+            return  # it was never made
         from pytest_kindcov.cluster.logs import collect
 
-        collect(cluster.engine, cluster.engine.nodes(cluster.name)).save(directory)
+        collect(cluster.engine, nodes).save(directory)
         shown = relative(directory, self._run.settings.rootdir)
         self._run.outcome.notes.append(f"wrote the cluster's logs to {shown}/")
 

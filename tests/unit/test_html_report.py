@@ -7,6 +7,7 @@ import json
 import os
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,6 @@ from pytest_kindcov.report.why import Kind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from fractions import Fraction
-    from pathlib import Path
 
     from pytest_kindcov.covdata.model import Meta
     from pytest_kindcov.report.model import Report, Source
@@ -121,8 +121,7 @@ def report(
 
 def written(directory: Path, report: Report) -> Path:
     """As the command does it; the first page."""
-    assert types.emit(types.parse(f"html:{directory}"), report, directory) == f"{directory}/"
-    return directory / "index.html"
+    return Path(types.emit(types.parse(f"html:{directory}"), report, directory))
 
 
 def pages(first: Path, report: Report) -> list[tuple[Source, Read]]:

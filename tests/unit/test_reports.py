@@ -268,21 +268,6 @@ def test_what_is_left_out_is_said(shop: Shop, capsys: pytest.CaptureFixture[str]
     assert re.search(r"^TOTAL +15 +6 +60\.0%$", out, re.M)
 
 
-def test_no_partial_file_is_left(shop: Shop, tmp_path: Path, monkeypatch: Any) -> None:
-    own = report_of(shop)
-    target = tmp_path / "coverage.xml"
-    target.write_text("old")
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(KindCovError, match=r"coverage\.xml: No space left"):
-        types.emit(types.parse(f"xml:{target}"), own, tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["coverage.xml"]
-    assert target.read_text() == "old"
-
-
 def test_a_directory_with_other_data_is_refused(shop: Shop, tmp_path: Path) -> None:
     own = report_of(shop)
     target = tmp_path / "covdata"

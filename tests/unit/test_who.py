@@ -14,7 +14,7 @@ from gocover import MIX
 
 from pytest_kindcov import cli
 from pytest_kindcov.covdata import store
-from pytest_kindcov.report import contexts
+from pytest_kindcov.report import contexts, datawrite, types
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +54,14 @@ def why(capsys: pytest.CaptureFixture[str], data: Path, question: str) -> tuple[
 
 
 def coverage(data: Path, *args: str) -> str:
-    words = [sys.executable, "-m", "coverage", *args, "--rcfile", str(data / "coveragerc")]
+    words = [
+        sys.executable,
+        "-m",
+        "coverage",
+        args[0],
+        f"--rcfile={data / 'coveragerc'}",
+        *args[1:],
+    ]
     done = subprocess.run(words, cwd=data, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -103,11 +110,12 @@ def test_no_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_tools_of_coverage_py(data: Path, meta: Meta) -> None:
     assert "TOTAL" in coverage(data, "report")
     coverage(data, "html")
-    pages = "".join(path.read_text() for path in (data / "htmlcov").glob("*.html"))
+    own = data / datawrite.OUTPUT
+    pages = "".join(path.read_text() for path in (own / "html").glob("*.html"))
     assert "t.py::test_a" in pages
     assert "<script>\n" not in pages.partition("<body")[2].replace("<script>\n\n", "")
     coverage(data, "json", "--show-contexts")
-    report = json.loads((data / "coverage.json").read_text())
+    report = json.loads((own / "coverage.json").read_text())
     listed: Sequence[str] = [
         context
         for file in report["files"].values()
@@ -117,6 +125,18 @@ def test_tools_of_coverage_py(data: Path, meta: Meta) -> None:
     assert "t.py::test_b" in listed
     coverage(data, "lcov")
     coverage(data, "xml")
+    # Nothing of what a run writes there has the name of any of them.
+    assert {path.name for path in data.iterdir()} == {".coverage", "coveragerc", datawrite.OUTPUT}
+    assert datawrite.OUTPUT not in {kind.destination for kind in types.TYPES.values()}
+
+
+def test_combined_by_coverage_py(data: Path, tmp_path: Path) -> None:
+    """Its `combine` knows no tables of ours; the lines of a file are then those of the first."""
+    both = tmp_path / "both"
+    words = ["combine", "--keep", f"--data-file={both}", str(data / ".coverage")]
+    coverage(data, *words)
+    alone = coverage(data, "report")
+    assert coverage(data, "report", f"--data-file={both}") == alone
 
 
 def test_user_s_own_coverage_is_left_alone(data: Path, tmp_path: Path) -> None:
