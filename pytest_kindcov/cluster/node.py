@@ -52,7 +52,10 @@ class Node:
     def load(self, archive: Path) -> None:
         """Load a docker archive into the node's store."""
         with archive.open("rb") as stream:
-            self.run(IMPORT, stdin=stream, timeout=_LOAD)
+            # Without the name by digest that import makes up: the kubelet takes it for the image's
+            # where a pod names its image by another digest, and does not find that.
+            command = [word for word in IMPORT if word != "--digests"]
+            self.run(command, stdin=stream, timeout=_LOAD)
 
     def rename(self, source: str, target: str) -> None:
         """Rename an image of the node's store.
