@@ -229,7 +229,8 @@ def _run_doctor(options: argparse.Namespace) -> int:
         kind_config=Path(options.kind_config) if options.kind_config else None,
         directory=Path(options.dir),
     ).examine(lambda line: print(line, flush=True))
-    whole = doctor.remove(engines, print) if options.remove else True
+    kind = Path(options.kind_bin) if options.kind_bin else None
+    whole = doctor.remove(engines, print, kind) if options.remove else True
     return 0 if well and whole else 1
 
 
@@ -251,7 +252,7 @@ def _run_harvest(options: argparse.Namespace) -> int:
         profile = Path(options.dir, "coverage.out")
         reports = (types.parse("term"), types.parse(f"go:{profile}"))
         command.run([str(Path(options.dir, "covdata"))], Wanted(reports=reports), root=".")
-        result.notes.append(f"wrote {profile} and {profile.parent}/covdata")
+        result.notes.append(f"wrote {profile.parent}/covdata")
     for problem in result.problems:
         print(f"WARNING {problem}", file=sys.stderr)
     for note in result.notes:

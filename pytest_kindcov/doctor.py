@@ -177,6 +177,11 @@ def left(engine: Engine) -> list[Check]:
         remedy = f"`kindcov harvest --cluster {name}` saves its coverage, " if orphan.nodes else ""
         remedy += "`kindcov doctor --remove` removes it"
         checks.append(Check("orphans", WARN, str(orphan), remedy, "orphan"))
+    for owner in found.borrowed:
+        line = f"cluster {owner.cluster} ({engine.name}) was not given back by {owner}"
+        remedy = f"`kindcov harvest --cluster {owner.cluster}` saves its coverage,"
+        remedy += " `kindcov doctor --remove` gives it back as it was before"
+        checks.append(Check("orphans", WARN, line, remedy, "cluster-not-given-back"))
     for name in found.unknown:
         line = f"cluster {name} ({engine.name}): its run is not known on this machine"
         remedy = f"if nobody uses it: `kind delete cluster --name {name}`"
@@ -188,11 +193,22 @@ def left(engine: Engine) -> list[Check]:
     return checks or [Check("orphans", OK, f"{engine.name}: none")]
 
 
-def remove(engines: list[Engine], tell: Callable[[str], None]) -> bool:
-    """Remove what dead runs left; whether all of it could be."""
+def remove(engines: list[Engine], tell: Callable[[str], None], kind: Path | None = None) -> bool:
+    """Remove what dead runs left, and give back what they used; whether all of it could be."""
+    from pytest_kindcov.session.borrowed import restore_dead
+
     whole = True
     for engine in engines:
-        for orphan in orphans.find(engine, engine.clusters()).orphans:
+        found = orphans.find(engine, engine.clusters())
+        for owner in found.borrowed:
+            name = f"cluster {owner.cluster}"
+            try:
+                problems = restore_dead(owner, engine, kind)
+            except KindCovError as error:
+                problems = [f"{name} could not be given back: {error.headline}"]
+            whole = whole and not problems
+            tell("\n".join(problems) or f"gave back {name}, of {owner}")
+        for orphan in found.orphans:
             try:
                 orphans.remove(orphan, engine)
                 tell(f"removed {orphan}")

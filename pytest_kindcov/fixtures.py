@@ -72,8 +72,9 @@ def go_service(
             `helm install` runs them.
         values: of the chart: files and mappings, the later over the earlier.
         release: of the chart; default: the chart's name.
-        image: the image's name in the manifests; default: the only one they use. Where several
-            services have the same manifests, each deploys what runs its own image.
+        image: the image's name in the manifests; default: the only one they use, or the only one
+            that is named as the service. Where several services have the same manifests, each
+            deploys what runs its own image.
         port: the port of the service that `.url` leads to: of its Service, or of its container.
         name: default: the last element of the package.
         namespace: for objects that name none; default: `default`.
@@ -152,11 +153,11 @@ def spec_of(fixture: pytest.FixtureDef[Any]) -> ServiceSpec | None:
 
 
 def _whole(spec: ServiceSpec) -> ServiceSpec:
-    """A spec with what others say: the images of those that share its manifests."""
+    """A spec with what others say that share its manifests."""
     others = {
-        other.image
+        other.image or other.title
         for other in _DECLARED
-        if other.source == spec.source and other.image not in ("", spec.image)
+        if other.source == spec.source and (other.image, other.title) != (spec.image, spec.title)
     }
     return replace(spec, others=tuple(sorted(others)))
 

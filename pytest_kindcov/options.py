@@ -98,6 +98,12 @@ def _missing(text: str) -> str:
     return text
 
 
+def _keep(text: str) -> str:
+    if text not in ("never", "on-failure", "always"):
+        raise ValueError("is none of never, on-failure, always")
+    return text
+
+
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
 
@@ -154,6 +160,19 @@ OPTIONS = (
     Option("node_image", "", "Kind node image (default: one that is there, else kind's own)"),
     Option("kind_bin", "", "Path of the kind program (default: kind on PATH)", metavar="PATH"),
     Option("kind_config", "", "Kind config file for the cluster", metavar="FILE"),
+    Option(
+        "keep",
+        "never",
+        "Whether the run's cluster stays, for the next run that keeps: never, on-failure, always",
+        _keep,
+        "WHEN",
+    ),
+    Option(
+        "cluster",
+        "",
+        "Use this Kind cluster, which is there already, and give it back as it was",
+        metavar="NAME",
+    ),
     Option("dir", ".kindcov", "Directory for coverage data and reports", metavar="DIR"),
     Option(
         "context",
@@ -288,6 +307,8 @@ class Settings:
     node_image: str
     kind_bin: str
     kind_config: str
+    keep: str
+    cluster: str
     dir: Path
     context: str
     poll: float
@@ -311,8 +332,6 @@ class Settings:
     rootdir: Path
     cluster_name: str = ""
     """From pytest-kind's --cluster-name; empty: a unique name."""
-    keep: bool = False
-    """From pytest-kind's --keep-cluster."""
     kubeconfig: str = ""
     kubectl_bin: str = ""
     sources: dict[str, str] = field(default_factory=dict)
@@ -410,7 +429,7 @@ def resolve(config: pytest.Config) -> Settings:
         sources=sources,
         texts=texts,
         **values,
-        **_pytest_kind(config, values),
+        **_pytest_kind(config, values, sources),
     )
 
 
@@ -439,7 +458,9 @@ def _coverage(config: pytest.Config) -> tuple[bool, str]:
     return False, ""
 
 
-def _pytest_kind(config: pytest.Config, values: dict[str, Any]) -> dict[str, Any]:
+def _pytest_kind(
+    config: pytest.Config, values: dict[str, Any], sources: dict[str, str]
+) -> dict[str, Any]:
     """pytest-kind's six options. All are absent under `-p no:pytest-kind`."""
 
     def get(dest: str) -> Any:
@@ -449,9 +470,15 @@ def _pytest_kind(config: pytest.Config, values: dict[str, Any]) -> dict[str, Any
     name = get("cluster_name")
     values["node_image"] = values["node_image"] or get("kind_image")
     values["kind_bin"] = values["kind_bin"] or get("kind_bin")
+    if get("keep_cluster") and not sources.get("keep", "").startswith("--"):
+        values["keep"] = "always"
+    name = "" if name == "pytest-kind" else name
+    if name and values["cluster"]:
+        raise pytest.UsageError(
+            f"--cluster-name={name} and {sources['cluster']}: {values['cluster']}: say one of them"
+        )
     return {
-        "cluster_name": "" if name == "pytest-kind" else name,
-        "keep": bool(get("keep_cluster")),
+        "cluster_name": name,
         "kubeconfig": get("kubeconfig"),
         "kubectl_bin": get("kind_kubectl_bin"),
     }

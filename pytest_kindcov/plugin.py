@@ -100,6 +100,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     outcome = owner.close(
         failed=session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED),
         interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED or bool(session.shouldstop),
+        tests_failed=session.testsfailed > 0,
     )
     passed = outcome.report is None or outcome.report.passed
     if (outcome.errors or not passed) and session.exitstatus == pytest.ExitCode.OK:

@@ -10,5 +10,5 @@ SHOP: dict[str, Any] = {
     "values": {"stock": {"mug": {"price": 900, "count": 3}, "pen": {"price": 150, "count": 1}}},
 }
 
-web = go_service("./cmd/web", image="registry.example/web:1.0", **SHOP)
-inventory = go_service("./cmd/inventory", image="registry.example/inventory:1.0", **SHOP)
+web = go_service("./cmd/web", **SHOP)
+inventory = go_service("./cmd/inventory", **SHOP)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindcov.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 Object = dict[str, Any]
@@ -54,6 +54,8 @@ class Api:
         config.load_kube_config(
             str(kubeconfig), client_configuration=settings, temp_file_path=str(cache.parent)
         )
+        self.noting: Callable[[Object, str], None] | None = None
+        """Called before an object is applied, with the namespace it goes to ("" for none)."""
         self._http = client.ApiClient(configuration=settings)
         self._client = DynamicClient(self._http, cache_file=str(cache))
 
@@ -66,6 +68,7 @@ class Api:
         """
         resource = self._resource(obj["apiVersion"], obj["kind"])
         where = obj["metadata"].get("namespace") or namespace or "default"
+        self.note(obj, namespace)
         return self._call(
             f"cannot apply {title(obj)}",
             lambda: self._client.server_side_apply(
@@ -86,6 +89,7 @@ class Api:
             ClusterError: the API server refused it.
 
         """
+        self.note({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}}, namespace)
         resource = self._resource(api_version, kind)
         return self._call(
             f"cannot change {kind} {namespace}/{name}",
@@ -98,6 +102,12 @@ class Api:
                 _request_timeout=_DEADLINE,
             ),
         )
+
+    def note(self, obj: Object, namespace: str | None = None) -> None:
+        """Have an object noted that is about to be changed."""
+        if self.noting is not None:
+            where = obj["metadata"].get("namespace") or namespace or "default"
+            self.noting(obj, where if self.namespaced(obj) else "")
 
     def get(self, api_version: str, kind: str, name: str, namespace: str) -> Object | None:
         """One object, or None where there is none."""
@@ -132,18 +142,76 @@ class Api:
         items: list[Object] = answer["items"]
         return items
 
-    def delete(self, api_version: str, kind: str, name: str, namespace: str) -> None:
-        """Delete an object gracefully, and what it owns; fine if it is gone."""
+    def create(self, obj: Object) -> Object:
+        """Create an object that is not there.
+
+        Raises:
+            ClusterError: the API server refused it.
+
+        """
+        resource = self._resource(obj["apiVersion"], obj["kind"])
+        return self._call(
+            f"cannot create {title(obj)}",
+            lambda: self._client.create(
+                resource,
+                body=obj,
+                namespace=obj["metadata"].get("namespace"),
+                _request_timeout=_DEADLINE,
+            ),
+        )
+
+    def replace(self, obj: Object) -> Object:
+        """Make an object what it was: all of it, and whose each of its fields is.
+
+        Args:
+            obj: as it was read.
+
+        Raises:
+            ClusterError: the API server refused it.
+
+        """
+        resource = self._resource(obj["apiVersion"], obj["kind"])
+        metadata = obj["metadata"]
+        where = {"namespace": metadata.get("namespace"), "_request_timeout": _DEADLINE}
+        what = f"cannot put back {title(obj)}"
+        self._call(what, lambda: self._client.replace(resource, body=obj, **where))
+        owned = {"metadata": {"managedFields": metadata.get("managedFields") or [{}]}}
+        return self._call(
+            what,
+            lambda: self._client.patch(
+                resource,
+                body=owned,
+                name=metadata["name"],
+                content_type="application/merge-patch+json",
+                **where,
+            ),
+        )
+
+    def delete(
+        self, api_version: str, kind: str, name: str, namespace: str, *, grace: int | None = None
+    ) -> None:
+        """Delete an object, and then what it owns; fine if it is gone.
+
+        Args:
+            api_version: of its kind.
+            kind: such as `Pod`.
+            name: its name.
+            namespace: its namespace; "" for a cluster-wide one.
+            grace: seconds for a pod to end; default: its own. 0: it is not waited for.
+
+        """
         from kubernetes.client.exceptions import ApiException
 
         resource = self._resource(api_version, kind)
+        options: Object = {"propagationPolicy": "Background"}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
         try:
             self._client.delete(
                 resource,
                 name=name,
-                namespace=namespace,
-                # A Job leaves its pods behind by default.
-                propagation_policy="Background",
+                namespace=namespace or None,
+                body=options,
                 _request_timeout=_DEADLINE,
             )
         except ApiException as error:
@@ -288,12 +356,14 @@ class Api:
         return result
 
 
-def import_ahead() -> None:
-    """Import the client, which takes a second, in a thread of its own while kind waits.
+def import_ahead(*, low: bool) -> None:
+    """Import the client, which takes a second, in a thread of its own while others wait.
 
-    At low priority, which Linux has for each thread: kind's bootstrap goes first.
+    Args:
+        low: at low priority, which Linux has for each thread: kind's bootstrap goes first.
+
     """
-    if sys.platform == "linux":
+    if low and sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
     import kubernetes.dynamic  # noqa: F401
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._run import head, run
-from pytest_kindcov.errors import CommandError, KindCovError, ToolNotFound
+from pytest_kindcov.errors import ClusterError, CommandError, KindCovError, ToolNotFound
 
 if TYPE_CHECKING:
     import threading
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from python_on_whales import DockerClient
 
-# Seconds. A daemon that answers does so in 0.1 s; a cold podman machine was seen to need 10.
-_PROBE = 20
+# Seconds. A daemon that answers does so in 0.1 s; a busy machine was seen to need more than 20.
+_PROBE = 60
 _CALL = 60
 CLUSTER_LABEL = "io.x-k8s.kind.cluster"
 OWN_NODE_IMAGE = "localhost/kindcov-node"
@@ -52,6 +52,11 @@ class Engine:
     def kind_env(self) -> dict[str, str]:
         """The environment for every call of kind: it must use this engine, each time."""
         return {**os.environ, "KIND_EXPERIMENTAL_PROVIDER": self.name}
+
+    def kind_command(self, command: str, cluster: str) -> str:
+        """A command of kind as the user would type it, such as `delete cluster`."""
+        provider = "" if self.name == "docker" else f"KIND_EXPERIMENTAL_PROVIDER={self.name} "
+        return f"{provider}kind {command} --name {cluster}"
 
     @cached_property
     def client(self) -> DockerClient:
@@ -119,6 +124,11 @@ class Engine:
         networks = inspected.network_settings.networks or {}
         return next((net.ip_address for net in networks.values() if net.ip_address), "")
 
+    def published_ports(self, node: str) -> list[int]:
+        """The TCP ports of a node that were published on the host, ascending."""
+        answer = run([self.name, "port", node], timeout=_CALL).text
+        return sorted({int(number) for number in re.findall(r"^(\d+)/tcp", answer, re.MULTILINE)})
+
     def published(self, node: str, port: int) -> int:
         """The port of 127.0.0.1 on which a node's port was published; 0 when it was not."""
         try:
@@ -140,6 +150,22 @@ class Engine:
         return bool(
             self._query(lambda: self.client.image.exists(reference), f"cannot look for {reference}")
         )
+
+    def image_id(self, reference: str) -> str:
+        """The digest of an image's config, such as `sha256:…`; empty where there is no such image.
+
+        docker with containerd's image store names another digest.
+        """
+        args = [self.name, "image", "inspect", "--format", "{{.Id}}", reference]
+        try:
+            found = run(args, timeout=_CALL).text.strip()
+        except CommandError:
+            return ""
+        return found if found.startswith("sha256:") else f"sha256:{found}"
+
+    def start(self, names: Sequence[str]) -> None:
+        """Start containers that are stopped."""
+        run([self.name, "start", *names], timeout=_CALL)
 
     def is_running(self, node: str) -> bool:
         """Whether a node's container runs."""
@@ -223,6 +249,37 @@ def detect(wanted: str) -> Engine:
         cause="\n".join(reasons),
         remedy="start docker, or install podman",
         slug="no-engine",
+    )
+
+
+def find_cluster(name: str, wanted: str) -> tuple[Engine, list[Container]]:
+    """The engine that has a cluster, and its containers, control planes first.
+
+    Args:
+        name: of the cluster.
+        wanted: `docker`, `podman`, or `auto`: whichever has it.
+
+    Raises:
+        ClusterError: there is none of that name; says which there are.
+
+    """
+    reasons = []
+    for candidate in ("docker", "podman") if wanted == "auto" else (wanted,):
+        try:
+            engine = detect(candidate)
+            clusters = engine.clusters()
+        except ToolNotFound as error:
+            reasons.append(error.cause or error.what)
+            continue
+        if name in clusters:
+            containers = clusters[name]
+            return engine, sorted(containers, key=lambda each: ("worker" in each.name, each.name))
+        reasons.append(f"{candidate} has " + (", ".join(sorted(clusters)) or "no cluster"))
+    raise ClusterError(
+        f"there is no cluster {name}",
+        cause="\n".join(reasons),
+        remedy="name one that is there, or let the run make its own",
+        slug="cluster-missing",
     )
 
 

@@ -28,8 +28,13 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator, Sequence
 
+    from pytest_kindcov.cluster.api import Api
+    from pytest_kindcov.cluster.ledger import Ledger
+
 FORWARDED = range(30950, 30966)
 """Node ports published on the host where node addresses cannot be reached: one for each service."""
+NODE_PORTS = range(30000, 32768)
+"""Kubernetes' own range of them."""
 _QUERY = 60.0
 _LOAD = 300.0
 _DELETE = 120.0
@@ -72,7 +77,12 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         """Whether this object made the cluster."""
         self.scratch = self.path
         """The directory that goes with the cluster, should its run be killed."""
-        self._whole = False
+        self.client: Api | None = None
+        """A client of its API server, as soon as one is needed."""
+        self.ledger: Ledger | None = None
+        """What is changed on a cluster that is to be given back as it was; None for one of ours."""
+        self.whole = False
+        """Whether kind made it to the end, in this run or before."""
 
     @cached_property
     def api(self) -> Any:
@@ -82,14 +92,43 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         return pykube.HTTPClient(pykube.KubeConfig.from_file(self.kubeconfig_path))
 
     @cached_property
+    def node_image(self) -> str:
+        """The node image that is named, else one in the engine's store; "": kind's own.
+
+        Ours was built where none can be pulled.
+        """
+        return self.image or next(iter(self.engine.image_names(OWN_NODE_IMAGE)), "")
+
+    @cached_property
     def nodes(self) -> list[Node]:
         """The cluster's nodes, control planes first; asked for once, when the cluster is there."""
         return [Node(name, self.engine) for name in self.engine.nodes(self.name)]
 
-    @property
-    def forwarded(self) -> range:
-        """Node ports that are published on the host; empty where nodes are reached directly."""
-        return range(0) if self.engine.reaches_nodes else FORWARDED
+    @cached_property
+    def forwarded(self) -> Sequence[int]:
+        """Node ports that are published on the host; empty where nodes are reached directly.
+
+        Raises:
+            ClusterError: nodes are not reached directly, and the cluster, not of our making,
+                publishes none.
+
+        """
+        if self.engine.reaches_nodes:
+            return ()
+        if self.created:
+            return FORWARDED
+        published = self.engine.published_ports(self.nodes[0].name)
+        found = [port for port in published if port in NODE_PORTS]
+        if not found:
+            raise ClusterError(
+                f"the services of cluster {self.name} cannot be reached from here",
+                cause=f"{self.engine.name}'s nodes have no address that can be reached, and the"
+                " cluster publishes no node port on the host",
+                remedy="make it with extraPortMappings whose containerPort is from 30000 to 32767,"
+                " or say --kind-coverage-address=node if its address can be reached",
+                slug="no-node-port",
+            )
+        return found
 
     def create(
         self,
@@ -99,6 +138,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         cancel: threading.Event | None = None,
         new: bool = False,
         logs: Path | None = None,
+        key: dict[str, str] | None = None,
     ) -> None:
         """Create the cluster, or take an existing one of that name.
 
@@ -110,6 +150,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             cancel: when set, the creation is given up.
             new: the name is like no other: one of that name is not looked for.
             logs: directory in which a failed cluster's logs are saved, under its name.
+            key: what it is made from, by which another run knows whether it may use it.
 
         Raises:
             ClusterError: with the cause, as far as it can be found. The nodes are still there: it
@@ -122,8 +163,8 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         if present:
             self.take(present, logs)
             return
-        image = self.image or self._local_image()
-        hints = preflight.gate(self.engine, image or "", config_file)
+        image = self.node_image
+        hints = preflight.gate(self.engine, image, config_file)
         args = ["create", "cluster", "--name", self.name, "--retain"]
         args += ["--kubeconfig", str(self.kubeconfig_path)]
         args += ["--image", image] if image else []
@@ -131,7 +172,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             config_file = _with_ports(config_file, self.path / "kind.yaml")
         args += ["--config", str(config_file)] if config_file else []
         self._own_kubeconfig()
-        owners.claim(self.name, self.engine, self.scratch)
+        owners.claim(self.name, self.engine, self.scratch, key=key)
         self.created = True  # from here on there may be something to delete
         watch = Watch(self.engine, self.name, cancel)
         try:
@@ -149,7 +190,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             ) from error
         finally:
             watch.close()
-        self._whole = True
+        self.whole = True
 
     def take(self, containers: Sequence[Container], logs: Path | None = None) -> None:
         """Use a cluster that is there already.
@@ -177,6 +218,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         except CommandError as error:
             what = f"cluster {self.name} ({self.engine.name}) is there, but it cannot be used"
             raise failure.explain(what, error, self.engine, self.name, logs) from error
+        self.whole = True
 
     def delete(self) -> None:
         """Delete the cluster with its containers and volumes; fine if it is gone already."""
@@ -189,7 +231,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             str(self.kubeconfig_path),
             timeout=_DELETE,
         )
-        if not self._whole:
+        if not self.whole:
             self.engine.remove_volumes(self.name)
         left = self.engine.nodes(self.name)
         if left:
@@ -199,11 +241,14 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
                 remedy=f"{self.engine.name} rm -f -v {' '.join(left)}",
                 slug="cluster-not-deleted",
             )
-        owners.release(self.name)
+        owners.release(self.name, self.engine)
 
-    def load_docker_image(self, docker_image: str) -> None:
-        """Load an image of the engine's store into all nodes, by a pipe."""
-        sinks = [self.engine.exec_args(node.name, IMPORT) for node in self.nodes]
+    def load_docker_image(self, docker_image: str, nodes: Sequence[Node] | None = None) -> None:
+        """Load an image of the engine's store into nodes (default: all), by a pipe."""
+        nodes = self.nodes if nodes is None else nodes
+        if not nodes:
+            return
+        sinks = [self.engine.exec_args(node.name, IMPORT) for node in nodes]
         _run.pipe(self.engine.save_args(docker_image), sinks, timeout=_LOAD)
 
     def booted(self) -> list[Node]:
@@ -321,11 +366,6 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         return _run.run(
             [self.kind_path, *args], timeout=timeout, env=self.engine.kind_env, cancel=cancel
         )
-
-    def _local_image(self) -> str | None:
-        """A node image that is in the engine's store: ours was built where none can be pulled."""
-        names = self.engine.image_names(OWN_NODE_IMAGE)
-        return names[0] if names else None
 
     def _own_kubeconfig(self) -> None:
         self.kubeconfig_path.touch(mode=stat.S_IRUSR | stat.S_IWUSR, exist_ok=True)

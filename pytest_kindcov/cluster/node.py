@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from pytest_kindcov._run import Output, run
+from pytest_kindcov.errors import CommandError
 
 if TYPE_CHECKING:
     import threading
@@ -24,6 +25,19 @@ _LOAD = 300.0
 
 IMPORT = ["ctr", "-n", "k8s.io", "images", "import", "--digests", "--snapshotter=overlayfs", "-"]
 """Reads an image archive from standard input into the node's store."""
+
+# An import also gives the content a name of its own, and the CRI plugin one by its id: where no
+# other name of the content is left they go too.
+_RESTORE = """
+set -e
+images() { ctr -n k8s.io images "$@"; }
+names() { images ls | awk -v digest="$1" 'NR > 1 && $3 == digest {print $1}'; }
+digest=$(images ls | awk -v name="$1" 'NR > 1 && $1 == name {print $3}')
+if [ -n "$2" ]; then images tag --force "$2" "$1"; elif [ -n "$digest" ]; then images rm "$1"; fi
+[ -n "$digest" ] || exit 0
+if names "$digest" | grep -qvE '^(import-.*@)?sha256:[0-9a-f]{64}$'; then exit 0; fi
+names "$digest" | while read -r name; do images rm "$name"; done
+"""
 
 
 @dataclass(frozen=True)
@@ -52,10 +66,23 @@ class Node:
     def load(self, archive: Path) -> None:
         """Load a docker archive into the node's store."""
         with archive.open("rb") as stream:
-            # Without the name by digest that import makes up: the kubelet takes it for the image's
-            # where a pod names its image by another digest, and does not find that.
-            command = [word for word in IMPORT if word != "--digests"]
-            self.run(command, stdin=stream, timeout=_LOAD)
+            self.run(IMPORT, stdin=stream, timeout=_LOAD)
+
+    def image_id(self, reference: str) -> str:
+        """The digest of an image's config in the node's store; empty where there is no such image.
+
+        It is what the image's content is known by, here and in engines.
+        """
+        try:
+            form = "{{.status.id}}"
+            args = ["crictl", "inspecti", "-o", "go-template", "--template", form, reference]
+            return self.run(args).text.strip()
+        except CommandError:
+            return ""
+
+    def restore(self, reference: str, image_id: str) -> None:
+        """Let an image's name stand again for what it stood for; "": for nothing."""
+        self.script(_RESTORE, reference, image_id)
 
     def rename(self, source: str, target: str) -> None:
         """Rename an image of the node's store.

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,11 +35,8 @@ class Orphan:
     nodes: tuple[str, ...]
 
     def __str__(self) -> str:
-        begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(self.owner.since))
         what = f"cluster {self.owner.cluster} ({self.owner.engine})" if self.nodes else "files"
-        return (
-            f"{what} of a run that is dead: process {self.owner.pid}, {begun}, {self.owner.project}"
-        )
+        return f"{what} of {self.owner}"
 
 
 @dataclass(frozen=True)
@@ -51,12 +47,14 @@ class Found:
         orphans: ours, their runs are dead.
         unknown: names like ours, but nobody here knows whose they are.
         kept: ours, and they were to stay.
+        borrowed: not ours; dead runs that used them did not give them back as they were.
 
     """
 
     orphans: tuple[Orphan, ...]
     unknown: tuple[str, ...]
     kept: tuple[Owner, ...]
+    borrowed: tuple[Owner, ...] = ()
 
 
 def find(engine: Engine, clusters: Mapping[str, Sequence[Container]]) -> Found:
@@ -67,19 +65,22 @@ def find(engine: Engine, clusters: Mapping[str, Sequence[Container]]) -> Found:
         clusters: all of its clusters, by name.
 
     """
-    known = {name: owner for name, owner in owners.owners().items() if owner.is_of(engine)}
-    orphans = []
+    known = owners.owners(engine)
+    orphans, borrowed = [], []
     for name, owner in known.items():
         nodes = tuple(container.name for container in clusters.get(name, ()))
+        if owner.attached and nodes:
+            borrowed += [owner] if owner.alive() is False else []
+            continue
         if owner.alive() is not False or (owner.kept and nodes):
             continue
         if nodes or _scratch(owner):
             orphans.append(Orphan(owner, nodes))
         else:
-            owners.release(name)  # somebody deleted it by hand
+            owners.release(name, engine)  # somebody deleted it by hand
     unknown = [name for name in clusters if name not in known and _OURS.fullmatch(name)]
     kept = [owner for name, owner in known.items() if owner.kept and name in clusters]
-    return Found(tuple(orphans), tuple(sorted(unknown)), tuple(kept))
+    return Found(tuple(orphans), tuple(sorted(unknown)), tuple(kept), tuple(borrowed))
 
 
 def remove(orphan: Orphan, engine: Engine) -> None:
@@ -94,10 +95,15 @@ def remove(orphan: Orphan, engine: Engine) -> None:
     if orphan.nodes:
         engine.remove_containers(orphan.nodes)
     engine.remove_volumes(orphan.owner.cluster)
-    scratch = _scratch(orphan.owner)
+    remove_files(orphan.owner)
+    owners.release(orphan.owner.cluster, engine)
+
+
+def remove_files(owner: Owner) -> None:
+    """Remove a dead run's temporary directory."""
+    scratch = _scratch(owner)
     if scratch is not None:
         shutil.rmtree(scratch, ignore_errors=True)
-    owners.release(orphan.owner.cluster)
 
 
 def _scratch(owner: Owner) -> Path | None:

@@ -26,8 +26,9 @@ class Repository:
 
     Args:
         root: the top directory; paths are relative to it.
-        below: where to look for modules, if not everywhere: a directory in it. What is above is
-            still found, and so is what `go.work` and `replace` name elsewhere.
+        near: where to look first, if not at the top: a directory in it. Of two modules of one name
+            that which is below it stands, then that which is above it or which those name by
+            `go.work` or `replace`, then any other.
 
     Attributes:
         modules: by module path, its directory relative to the root ("." for the root itself).
@@ -36,27 +37,38 @@ class Repository:
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], below: str | os.PathLike[str] | None = None
+        self, root: str | os.PathLike[str], near: str | os.PathLike[str] | None = None
     ) -> None:
         self.root = Path(root).resolve()
-        start = self.root if below is None else Path(below).resolve()
+        start = self.root if near is None else Path(near).resolve()
         self.modules: dict[str, str] = {}
         self.releases: dict[str, set[tuple[str, str]]] = {}
         self._vendors: list[str] = []
         self._replaced: dict[str, str] = {}
         self._read: set[Path] = set()
-        for directory, inner, _ in os.walk(start):
-            here = Path(directory)
-            if "vendor" in inner:
-                self._vendors.append(self._relative(here / "vendor"))
-            inner[:] = sorted(d for d in inner if d not in _SKIPPED and not d.startswith("."))
-            self._module(here)
+        self._below(start)
         for above in start.parents:
             if not above.is_relative_to(self.root):
                 break
             self._module(above)
             if (above / "vendor").is_dir():
                 self._vendors.append(self._relative(above / "vendor"))
+        self._replace()
+        if start != self.root:
+            # Tests may stand beside the services, in a module of their own or in none.
+            self._below(self.root)
+            self._replace()
+
+    def _below(self, start: Path) -> None:
+        for directory, inner, _ in os.walk(start):
+            here = Path(directory)
+            vendor = self._relative(here / "vendor")
+            if "vendor" in inner and vendor not in self._vendors:
+                self._vendors.append(vendor)
+            inner[:] = sorted(d for d in inner if d not in _SKIPPED and not d.startswith("."))
+            self._module(here)
+
+    def _replace(self) -> None:
         for module, relative in self._replaced.items():
             self.modules.setdefault(module, relative)
 

@@ -20,19 +20,33 @@ if TYPE_CHECKING:
 BASE = "/var/lib/kindcov"
 """On the node: /tmp and /run are lost in memory file systems, /var is a volume."""
 
-# All in one round trip. The original is kept beside the script, which finds it there.
+# All in one round trip. The original is kept beside the script, which finds it there. What earlier
+# runs left in the directory is theirs: this run's data must be its own.
 _INJECT = f"""
 set -e
 runc=$(command -v runc) && command -v jq > /dev/null
+rm -rf {BASE}
 mkdir -p {BASE}/containers && chmod 0700 {BASE}
 base64 -d <<< "$1" > "$runc.kindcov" && chmod 0755 "$runc.kindcov"
 [ -e "$runc.before-kindcov" ] || cp -p "$runc" "$runc.before-kindcov"
 mv -f "$runc.kindcov" "$runc"
 """
-_REMOVE = f"""
+_WITHDRAW = """
 runc=$(command -v runc)
 [ ! -e "$runc.before-kindcov" ] || mv -f "$runc.before-kindcov" "$runc"
-rm -rf {BASE}
+"""
+# A container that goes on, nobody's of ours, has its directory mounted: under a directory that is
+# removed its program could write nothing. Without the mount it has what it would have had.
+_REMOVE = f"""
+[ -d {BASE} ] || exit 0
+if command -v perl > /dev/null; then perl -e "$1" {BASE}; fi
+mounted=$(cat /proc/[0-9]*/mountinfo 2> /dev/null)
+for directory in {BASE}/containers/*/; do
+  id=$(basename "$directory")
+  [[ $mounted == *"/kindcov/containers/$id/data "* ]] || rm -rf "$directory"
+done
+rmdir {BASE}/containers 2> /dev/null && rm -rf {BASE}
+true
 """
 
 
@@ -46,10 +60,19 @@ def inject(nodes: list[Node]) -> None:
     on_all(nodes, _inject)
 
 
+def withdraw(nodes: list[Node]) -> None:
+    """Give containers that are created from now on nothing; the data stay.
+
+    Before services are stopped on a cluster that goes on: what comes in their place is as it was.
+    """
+    on_all(nodes, lambda node: node.script(_WITHDRAW))
+
+
 def remove(nodes: list[Node]) -> None:
     """Give the nodes back as they were; the data on them is deleted."""
-    for node in nodes:
-        node.script(_REMOVE)
+    script = resources.files(__package__).joinpath("unmount.pl").read_text()
+    withdraw(nodes)
+    on_all(nodes, lambda node: node.script(_REMOVE, script))
 
 
 def _inject(node: Node) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.cluster import owners
-from pytest_kindcov.cluster.engine import detect
+from pytest_kindcov.cluster.engine import find_cluster
 from pytest_kindcov.cluster.kind import KindCluster
 from pytest_kindcov.cluster.node import Node
-from pytest_kindcov.errors import ClusterError, KindCovError, ToolNotFound
+from pytest_kindcov.errors import ClusterError, KindCovError
 from pytest_kindcov.harvest.record import Recorder
 from pytest_kindcov.harvest.run import Harvest, harvest
 from pytest_kindcov.harvest.running import Running
@@ -19,7 +19,7 @@ from pytest_kindcov.report import sources
 
 if TYPE_CHECKING:
     from pytest_kindcov.cluster.api import Api
-    from pytest_kindcov.cluster.engine import Container, Engine
+    from pytest_kindcov.cluster.engine import Container
 
 # Readings before the services are stopped, and seconds between them: of a process that is met for
 # the first time not everything is known at once.
@@ -43,9 +43,9 @@ def rescue(name: str, *, engine: str, kind: Path | None, directory: Path) -> Har
         ClusterError: there is no such cluster, or its run goes on.
 
     """
-    found, containers = _find(name, engine)
-    owner = owners.owners().get(name)
-    if owner is not None and owner.is_of(found) and owner.alive() and not owner.kept:
+    found, containers = find_cluster(name, engine)
+    owner = owners.owners(found).get(name)
+    if owner is not None and owner.alive() and not owner.kept:
         raise ClusterError(
             f"cluster {name} is in use",
             cause=f"its run goes on: process {owner.pid}, in {owner.project}",
@@ -74,28 +74,6 @@ def rescue(name: str, *, engine: str, kind: Path | None, directory: Path) -> Har
             " and from the memory of those that run"
         )
     return result
-
-
-def _find(name: str, wanted: str) -> tuple[Engine, list[Container]]:
-    """The engine that has the cluster, and its containers, control planes first."""
-    reasons = []
-    for candidate in ("docker", "podman") if wanted == "auto" else (wanted,):
-        try:
-            engine = detect(candidate)
-            clusters = engine.clusters()
-        except ToolNotFound as error:
-            reasons.append(error.cause or error.what)
-            continue
-        if name in clusters:
-            containers = clusters[name]
-            return engine, sorted(containers, key=lambda each: ("worker" in each.name, each.name))
-        reasons.append(f"{candidate} has " + (", ".join(sorted(clusters)) or "no cluster"))
-    raise ClusterError(
-        f"there is no cluster {name}",
-        cause="\n".join(reasons),
-        remedy="`kindcov doctor` names those of dead runs",
-        slug="cluster-missing",
-    )
 
 
 def _api(cluster: KindCluster, containers: list[Container]) -> tuple[Api | None, str]:

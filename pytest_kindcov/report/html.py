@@ -101,8 +101,12 @@ def _pages(directory: Path, report: Report, who: Who | None) -> None:
         if name and statements:
             rows = functions.setdefault((known.package, known.path), [])
             rows.append((line, name, statements, covered))
+    order = index.order(report)
+    ways = [(index.href(file), file.shown) for file in order]
+    place = {file.name: at for at, file in enumerate(order)}
     for number, file in enumerate(report.files):
         known = profile.files[number]
+        at = place[file.name]
         content = source.Content(
             source=file,
             lines=report.lines_of(file),
@@ -111,6 +115,8 @@ def _pages(directory: Path, report: Report, who: Who | None) -> None:
             sides=None if sides is None else sides[file.blocks],
             functions=functions.get((known.package, known.path), []),
             who=None if who is None else who.files.get(who.names.get(file.name, "")),
+            before=ways[at - 1] if at else None,
+            after=ways[at + 1] if at + 1 < len(ways) else None,
         )
         (directory / index.href(file)).write_text(source.render(content, lists), "utf-8")
 

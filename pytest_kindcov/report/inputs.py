@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.report import datafile, runfile
+from pytest_kindcov.report.model import Issue
+from pytest_kindcov.report.texts import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,8 +57,20 @@ def find(paths: Iterable[str]) -> Inputs:
         else:
             found.append(str(directory / COVDATA))
         homes.append(directory)
-        runs.append(runfile.read(directory))
+        run = runfile.read(directory)
         if (directory / datafile.NAME).is_file():
             data.append(directory / datafile.NAME)
+        elif run.data is not None:
+            run = dataclasses.replace(run, issues=(*run.issues, _gone(run.data)))
+        runs.append(dataclasses.replace(run, data=None))
     home = homes[0] if len(homes) == len(found) == 1 else None
     return Inputs(tuple(found), runfile.join(runs), tuple(data), home)
+
+
+def _gone(data: Path) -> Issue:
+    """That what the run knew of tests did not come along."""
+    reason = (
+        "is not there: which tests of this run ran what is not known; some uploads of CI leave out"
+        " hidden files unless they are told (include-hidden-files: true)"
+    )
+    return Issue("bad file", shown(str(data)), reason)

@@ -71,7 +71,7 @@ def _packages(report: Report, skip_covered: bool) -> list[str]:
         *(f"| {text(t.name)} | {t.statements} | {t.missed} | {t.percent} |" for t in tallies),
     ]
     if more > 0:
-        rows.append(f"| … {more} more, all covered better | | | |")
+        rows.append(f"| … {more} more, none covered less | | | |")
     total = report.total
     cells = f"**{total.statements}** | **{total.missed}** | **{total.percent}**"
     return [*rows, f"| **Total** | {cells} |", ""]
@@ -104,6 +104,8 @@ def _patch(report: Report) -> list[str]:
     if not lines:
         return []
     places = [f"- {text(place)}" for place in terminal.patch_places(report)]
+    if not places:
+        return [text(lines[0]), ""]
     return [text(lines[0]), "", *places[:_ROWS], *(["- …"] if len(places) > _ROWS else []), ""]
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindcov.report import place
+from pytest_kindcov.report import datafile, place
 from pytest_kindcov.report.make import Run
 from pytest_kindcov.report.model import Container, Issue, Phase
 from pytest_kindcov.report.texts import shown
@@ -25,6 +25,7 @@ def write(directory: Path, run: Run) -> None:
         "format": _FORMAT,
         "time": run.time,
         "title": run.title,
+        "contexts": run.data is not None,
         "containers": [dataclasses.asdict(one) for one in run.containers],
         "issues": [dataclasses.asdict(one) for one in run.issues],
         "phases": [dataclasses.asdict(one) for one in run.phases],
@@ -34,7 +35,10 @@ def write(directory: Path, run: Run) -> None:
 
 
 def read(directory: Path) -> Run:
-    """Read it; without one, or with one that cannot be used, nothing is known of the run."""
+    """Read it; without one, or with one that cannot be used, nothing is known of the run.
+
+    Its data file is named if the run wrote one, be it there or not.
+    """
     file = directory / NAME
     if not file.exists():
         return Run()
@@ -45,6 +49,7 @@ def read(directory: Path) -> Run:
         return Run(
             time=float(value["time"]),
             title=shown(str(value["title"])),
+            data=directory / datafile.NAME if value.get("contexts") else None,
             recorded={str(path): str(digest) for path, digest in value["sources"].items()},
             containers=tuple(_container(one) for one in value["containers"]),
             issues=tuple(

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.report.model import Tally
-from pytest_kindcov.report.texts import counted, ranges, runs, shown
+from pytest_kindcov.report.texts import counted, points, ranges, runs, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,7 +74,7 @@ def tables(
         tallies = left
     if rows is not None and len(tallies) > rows:
         tallies = sorted(tallies, key=lambda tally: (tally.share, -tally.missed, tally.name))
-        notes.append(f"... {len(tallies) - rows} more {what.lower()}s, all covered better")
+        notes.append(f"... {len(tallies) - rows} more {what.lower()}s, none covered less")
         tallies = tallies[:rows]
     lines = _table(what, tallies, report.total, width, missed)
     lines[-2:-2] = notes
@@ -125,7 +125,7 @@ def _sides(shares: list[Shares], width: int, rows: int | None) -> list[str]:
     more = []
     if rows is not None and len(packages) > rows:
         packages.sort(key=lambda row: (-row.neither, row.name))
-        more = [f"... {len(packages) - rows} more packages"]
+        more = [f"... {len(packages) - rows} more packages, none with more that nothing ran"]
         packages = packages[:rows]
     longest = max(len(row.name) for row in [*packages, total])
     room = max(min(longest, width - len(_SIDES)), len("Statements run by"))
@@ -171,10 +171,7 @@ def trend(report: Report) -> str:
     if report.previous is None:
         return ""
     before, total = report.previous.tally, report.total
-    change = 100 * (total.share - before.share)
-    # A change is not shown as none.
-    digits = next((n for n in (1, 2, 3) if abs(change) * 10**n >= 1), 3)
-    text = f"{float(change):+.{digits}f} points" if change else "unchanged"
+    text = points(total, before) or "unchanged"
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(report.previous.time))
     rows = (
         f"{total.covered - before.covered:+} run, {total.statements - before.statements:+} in all"

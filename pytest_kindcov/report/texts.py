@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pytest_kindcov.report.model import Tally
+
 
 def shown(text: str) -> str:
     r"""Text that can be printed and stored anywhere: control codes are spelled out.
@@ -21,6 +23,15 @@ def shown(text: str) -> str:
 def counted(number: int, what: str) -> str:
     """`1 test`, `2 tests`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def points(now: Tally, before: Tally) -> str:
+    """`+5.9 points`; "" without a change. One is not shown as none, however small."""
+    change = 100 * (now.share - before.share)
+    if not change:
+        return ""
+    digits = next((n for n in range(1, 9) if abs(change) * 10**n >= 1), 9)
+    return f"{float(change):+.{digits}f} points"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -152,10 +152,9 @@ def needs_loader(program: Path) -> bool:
 def _package(
     spec: ServiceSpec, rootdir: Path, environment: dict[str, str], cancel: threading.Event | None
 ) -> _Package:
-    if spec.package.startswith((".", "/")):
-        found = spec.find(spec.package, rootdir)
-        directory, pattern = (found if found.is_dir() else found.parent), "."
-    else:
+    directory = spec.directory_of_package(rootdir)
+    pattern = "."
+    if directory is None:
         directory, pattern = _module_above(Path(spec.directory)), spec.package
     remedy = "name a directory with package main, such as ./cmd/orders, or its import path"
     try:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_kindcov._wait import wait_until
-from pytest_kindcov.cluster.api import UnknownKind, title
+from pytest_kindcov.cluster.api import FIELD_MANAGER, UnknownKind, title
 from pytest_kindcov.errors import ClusterError, DeployError
 from pytest_kindcov.service import refusals
 from pytest_kindcov.service.image import full_name
-from pytest_kindcov.service.manifests import templates
+from pytest_kindcov.service.manifests import pod_template, templates
+from pytest_kindcov.service.rollout import select
 
 if TYPE_CHECKING:
     import threading
@@ -40,12 +41,25 @@ _FIRST = (
     "RoleBinding",
     "Service",
 )
+OWN_LABEL = "app.kubernetes.io/managed-by"
 SYSTEM = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 """Namespaces of the cluster itself."""
+# Each before what it owns.
+_WORKLOADS = (
+    ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
+    ("apps/v1", "DaemonSet"),
+    ("apps/v1", "ReplicaSet"),
+    ("batch/v1", "CronJob"),
+    ("batch/v1", "Job"),
+    ("v1", "Pod"),
+)
 _LAST = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 
 _ACCOUNT = 30.0
 _DEFINITION = 30.0
+# Seconds: a pod's own grace period is 30 unless it says otherwise.
+_OLD_GONE = 90.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,8 @@ class Workload:
     namespace: str
     api_version: str
     labels: dict[str, str]
+    old: frozenset[str] = frozenset()
+    """Ids of pods that it had before: it is ready without these."""
 
     @property
     def title(self) -> str:
@@ -113,6 +129,7 @@ def apply(
     spec: ServiceSpec,
     *,
     once: Once | None = None,
+    renew: bool = False,
     cancel: threading.Event | None = None,
 ) -> list[Workload]:
     """Apply objects in an order that works, and return the workloads among them.
@@ -122,20 +139,28 @@ def apply(
         objects: whole objects; those without a namespace get the spec's, else `default`.
         spec: the service.
         once: of the run: what services have in common is then applied once.
+        renew: whether the workloads may be there already, with pods that are not this run's.
         cancel: when set, waiting is given up.
 
     """
     ordered = sorted(objects, key=_rank)
+    old: dict[int, frozenset[str]] = {}
     for obj in [*_namespaces(ordered, spec.home), *ordered]:
 
-        def act(obj: Object = obj) -> None:
+        def act(obj: Object = obj) -> frozenset[str]:
+            pods = _old_pods(api, obj, spec.home, cancel) if renew else []
             _apply_one(api, obj, spec.home, cancel)
+            for pod in pods:
+                api.delete("v1", "Pod", pod["name"], pod["namespace"])
+            return frozenset(pod["uid"] for pod in pods)
 
-        if once is None:
-            act()
-        else:
-            once(f"object {spec.home} {text_of(obj)}", act)
-    return workloads(objects, spec.home)
+        old[id(obj)] = once(f"object {spec.home} {text_of(obj)}", act) if once else act()
+    return [
+        replace(workload, old=old[id(obj)])
+        for workload, (obj, _) in zip(
+            workloads(objects, spec.home), templates(objects), strict=True
+        )
+    ]
 
 
 def workloads(objects: list[Object], default: str) -> list[Workload]:
@@ -155,6 +180,72 @@ def workloads(objects: list[Object], default: str) -> list[Workload]:
 def text_of(obj: Object) -> str:
     """An object as text, equal for equal objects; YAML may hold dates."""
     return json.dumps(obj, sort_keys=True, default=str)
+
+
+def _old_pods(
+    api: Api, obj: Object, namespace: str, cancel: threading.Event | None
+) -> list[Object]:
+    """The metadata of the pods that a workload has; one that cannot be changed is deleted."""
+    if pod_template(obj) is None:
+        return []
+    name, where = obj["metadata"]["name"], obj["metadata"].get("namespace") or namespace
+    now = api.get(obj["apiVersion"], obj["kind"], name, where)
+    if now is None:
+        return []
+    if obj["kind"] in ("Pod", "Job"):
+        api.note(obj, where)
+        api.delete(obj["apiVersion"], obj["kind"], name, where)
+        wait_until(
+            lambda: api.get(obj["apiVersion"], obj["kind"], name, where) is None,
+            what=f"{title(now)}, which was there before, being gone",
+            timeout=_OLD_GONE,
+            slug="old-pod-stays",
+            cancel=cancel,
+            error=DeployError,
+        )
+        return []
+    selector = ((now.get("spec") or {}).get("selector") or {}).get("matchLabels")
+    return [pod["metadata"] for pod in select(api, where, selector)] if selector else []
+
+
+def clear(api: Api) -> None:
+    """Delete the workloads and the addresses that earlier runs made.
+
+    All else stays: it is applied again, or is what tests left.
+    """
+    for service in api.list("v1", "Service", None, f"{OWN_LABEL}={FIELD_MANAGER}"):
+        metadata = service["metadata"]
+        api.delete("v1", "Service", metadata["name"], metadata["namespace"])
+    doomed: set[str] = set()
+
+    def gone() -> bool:
+        """Owners first, so that nothing comes back; pods are not waited for by their nodes."""
+        left = False
+        for api_version, kind in _WORKLOADS:
+            for obj in api.list(api_version, kind):
+                metadata = obj["metadata"]
+                owned_by = {owner["uid"] for owner in metadata.get("ownerReferences") or []}
+                if metadata["uid"] in doomed or owned_by & doomed or _is_ours(obj):
+                    left = True
+                    doomed.add(metadata["uid"])
+                    api.delete(api_version, kind, metadata["name"], metadata["namespace"], grace=0)
+        return not left
+
+    wait_until(
+        gone,
+        what="the earlier run's workloads being gone",
+        timeout=_OLD_GONE,
+        interval=0.05,
+        slug="old-pod-stays",
+        error=DeployError,
+    )
+
+
+def _is_ours(obj: Object) -> bool:
+    return any(
+        entry.get("manager") == FIELD_MANAGER
+        for entry in obj["metadata"].get("managedFields") or []
+    )
 
 
 def _rank(obj: Object) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.cluster.api import container_statuses
-from pytest_kindcov.service.image import full_name
+from pytest_kindcov.service.image import full_name, last_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -188,7 +188,7 @@ def _config(context: _Context, reason: str, message: str) -> Fault:
     if "runAsNonRoot" in message:
         remedy = "`USER` in the Dockerfile or `runAsUser:` in the manifest, with a number above 0"
         return context.fault("runs-as-root", reason, message, remedy, 0)
-    if re.search(r"not found|couldn't find key", message):
+    if re.search(r"(?i)(secret|configmap) \"[^\"]*\" not found|couldn't find key", message):
         remedy = "add the Secret, the ConfigMap or its key to the manifests"
         return context.fault("reference-missing", reason, message, remedy, _SOON)
     return context.fault("container-not-created", reason, message, "mend the manifest", _SOON)
@@ -276,8 +276,6 @@ def about(event: Object, kind: str, metadata: Object) -> bool:
 
 def _near(image: str, images: Sequence[str]) -> list[str]:
     """Images with the last part of the name, whatever the registry and the tag."""
-
-    def last(name: str) -> str:
-        return name.rpartition("/")[2].partition("@")[0].partition(":")[0]
-
-    return sorted(name for name in images if last(name) == last(image) and "@" not in name)[:3]
+    return sorted(
+        name for name in images if last_name(name) == last_name(image) and "@" not in name
+    )[:3]

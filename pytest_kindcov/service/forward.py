@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._wait import wait_until
+from pytest_kindcov.cluster.api import FIELD_MANAGER
 from pytest_kindcov.errors import ClusterError, CommandError, DeployError
+from pytest_kindcov.service.deploy import OWN_LABEL
 from pytest_kindcov.service.goservice import GoService
 from pytest_kindcov.service.manifests import all_containers
 from pytest_kindcov.service.rollout import describe, select
@@ -33,9 +35,6 @@ _OPEN = 10.0
 _PROXY = 120.0
 _CONNECT = 2.0
 _CLOSED = 0.3
-OWN_LABEL = "app.kubernetes.io/managed-by"
-OWNER = "pytest-kindcov"
-"""The label by which the plugin's own Services are known."""
 _PROTOCOLS = ("TCP", "UDP")  # SCTP needs a kernel module, and nobody's Go service listens to it
 
 
@@ -93,7 +92,7 @@ def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[in
         "metadata": {
             "name": entry_name(spec),
             "namespace": entry.namespace,
-            "labels": {OWN_LABEL: OWNER},
+            "labels": {OWN_LABEL: FIELD_MANAGER},
         },
         "spec": {"type": "NodePort", "selector": entry.selector, "ports": wanted},
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_kindcov.service import forward
+from pytest_kindcov.cluster.api import FIELD_MANAGER
+from pytest_kindcov.service.deploy import OWN_LABEL
 from pytest_kindcov.service.image import full_name
 from pytest_kindcov.service.manifests import all_containers, templates
 
@@ -61,7 +62,7 @@ def workloads(api: Api, image: str, namespaces: Iterable[str | None]) -> list[Ob
         {**obj, "apiVersion": "v1", "kind": "Service"}
         for namespace in sorted({obj["metadata"]["namespace"] for obj in found})
         for obj in api.list("v1", "Service", namespace)
-        if (obj["metadata"].get("labels") or {}).get(forward.OWN_LABEL) != forward.OWNER
+        if (obj["metadata"].get("labels") or {}).get(OWN_LABEL) != FIELD_MANAGER
     ]
     return found + services
 

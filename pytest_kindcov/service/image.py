@@ -39,6 +39,11 @@ def full_name(reference: str) -> str:
     return name + at + digest
 
 
+def last_name(reference: str) -> str:
+    """The last part of an image's name, without tag and digest: `orders`."""
+    return reference.rpartition("/")[2].partition("@")[0].partition(":")[0]
+
+
 def write_archive(
     archive: Path,
     *,
@@ -48,7 +53,7 @@ def write_archive(
     arch: str,
     extra_paths: Iterable[str] = (),
     user: int = 0,
-) -> None:
+) -> str:
     """Write a docker archive (`docker load`, `ctr images import`) of one layer.
 
     Args:
@@ -59,6 +64,9 @@ def write_archive(
         arch: such as `amd64`.
         extra_paths: absolute paths at which manifests expect the program (`command:`).
         user: the user the image runs as.
+
+    Returns:
+        The digest of its config, `sha256:…`: equal for equal images.
 
     """
     layer = archive.with_suffix(".layer")
@@ -80,7 +88,8 @@ def write_archive(
             "history": [{"created_by": "pytest-kindcov"}],
         }
         text = json.dumps(config).encode()
-        config_name = hashlib.sha256(text).hexdigest() + ".json"
+        digest = hashlib.sha256(text).hexdigest()
+        config_name = f"{digest}.json"
         index = [
             {
                 "Config": config_name,
@@ -94,6 +103,7 @@ def write_archive(
             _add_bytes(tar, "manifest.json", json.dumps(index).encode())
     finally:
         layer.unlink(missing_ok=True)
+    return f"sha256:{digest}"
 
 
 def _fill(tar: tarfile.TarFile, program: Path, places: list[str]) -> None:

@@ -34,6 +34,7 @@ def run(
         deploy.apply(api, [hook], spec, cancel=cancel)
         return
     if "before-hook-creation" in hooks.policies(hook):  # they cannot be changed
+        api.note(hook, namespace)
         api.delete(*address)
         wait_until(
             lambda: api.get(*address) is None,

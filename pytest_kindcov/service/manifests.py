@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_kindcov.cluster.api import title
 from pytest_kindcov.errors import ManifestError
 from pytest_kindcov.service import hooks, sources
-from pytest_kindcov.service.image import NONROOT, full_name
+from pytest_kindcov.service.image import NONROOT, full_name, last_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,18 +120,29 @@ def found_in(objects: list[Object], spec: ServiceSpec) -> Manifests:
             remedy="say go_service(..., image=...) with the name that the manifests use",
             slug="image-not-used",
         )
+    if spec.package or spec.dockerfile:
+        manifests = _without_digest(manifests)
     return without_others(manifests, spec.others)
 
 
 def without_others(manifests: Manifests, others: tuple[str, ...]) -> Manifests:
-    """The manifests without workloads that run other services' images, but not this one's."""
+    """The manifests without workloads that run other services' images, but not this one's.
+
+    Args:
+        manifests: of all these services.
+        others: their images, or the names of those that named none.
+
+    """
     own = {id(obj) for obj, _, _ in manifests.containers()}
-    wanted = set(map(full_name, others))
     left = {
         id(obj)
         for obj, template in templates(manifests.objects)
+        for container in all_containers(template)
+        for image in [str(container.get("image", ""))]
         if id(obj) not in own
-        and wanted & {full_name(str(c.get("image", ""))) for c in all_containers(template)}
+        and any(
+            image and (full_name(image) == full_name(o) or last_name(image) == o) for o in others
+        )
     }
     return Manifests([obj for obj in manifests.objects if id(obj) not in left], manifests.image)
 
@@ -145,10 +156,24 @@ def _names(value: object, image: str) -> bool:
     return isinstance(value, str) and image in value
 
 
+def _without_digest(manifests: Manifests) -> Manifests:
+    """The same under a tag: what is built here cannot have the digest of what was built elsewhere.
+
+    The second and last change to parsed objects.
+    """
+    name, by_digest, _ = manifests.image.partition("@")
+    if not by_digest:
+        return manifests
+    image = name if ":" in name.rpartition("/")[2] else f"{name}:dev"
+    for _, _, container in list(manifests.containers()):
+        container["image"] = image
+    return Manifests(manifests.objects, image)
+
+
 def prepare(manifests: Manifests, spec: ServiceSpec) -> None:
     """Make the service's containers use the loaded image, with the environment of the conftest.
 
-    This is the one change to parsed objects: a pull policy that would go to a registry for an image
+    One of two changes to parsed objects: a pull policy that would go to a registry for an image
     that is on the node already (`Always`, which `:latest` implies).
     """
     for _, _, container in manifests.containers():
@@ -240,8 +265,11 @@ def all_containers(template: Object) -> list[Object]:
 
 def _only_image(spec: ServiceSpec, objects: list[Object]) -> str:
     images = sorted({str(c.get("image")) for _, t in templates(objects) for c in all_containers(t)})
-    if len(images) == 1:
-        return images[0]
+    # Beside a database's and a proxy's, the one that is named as the service is.
+    namesakes = [image for image in images if last_name(image) == spec.title]
+    for candidates in (images, namesakes):
+        if len({full_name(image) for image in candidates}) == 1:
+            return candidates[-1]
     raise ManifestError(
         f"service {spec.title}: which image of its manifests is the service's?",
         cause="they use " + (", ".join(images) if images else "no image at all"),

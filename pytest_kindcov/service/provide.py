@@ -109,7 +109,8 @@ class Provider:
             loaded = self._found(api, loaded, spec)
             workloads = deploy.workloads(loaded.objects, spec.home)
             deployed = deploy.Deployed.of(loaded, spec)
-        port = forward.expose(api, loaded, spec, cluster.forwarded)
+        ports = cluster.forwarded if forward.port_target(loaded, spec) else ()
+        port = forward.expose(api, loaded, spec, ports)
         host = cluster.engine.address(cluster.nodes[0].name)  # asked while the pods come up
         self._wait_ready(api, workloads, spec)
         for hook in phases.after:
@@ -131,7 +132,14 @@ class Provider:
             deploy.apply(api, first, spec, once=self.once, cancel=self.cancel)
         for hook in phases.before:
             self._run(api, hook, spec)
-        return deploy.apply(api, phases.main, spec, once=self.once, cancel=self.cancel)
+        return deploy.apply(
+            api,
+            phases.main,
+            spec,
+            once=self.once,
+            renew=self.cluster().ledger is not None,
+            cancel=self.cancel,
+        )
 
     def _run(self, api: Api, hook: Object, spec: ServiceSpec) -> None:
         """Run a hook, once for all services of its chart."""
@@ -258,11 +266,12 @@ class Provider:
             )
             return lambda: self._load_built(built, reference)
         if spec.package:
-            archive = self._archive(spec, loaded)
-            return lambda: self._load_archive(archive)
+            archive, image_id = self._archive(spec, loaded)
+            return lambda: self._load_archive(archive, reference, image_id)
         return lambda: self._load_present(reference)
 
-    def _archive(self, spec: ServiceSpec, loaded: Manifests) -> Path:
+    def _archive(self, spec: ServiceSpec, loaded: Manifests) -> tuple[Path, str]:
+        """The image as an archive, and its id."""
         arch = self.engine().arch
         program = self.scratch / f"{spec.key}.program"
         archive = self.scratch / f"{spec.key}.tar"
@@ -274,7 +283,7 @@ class Provider:
             coverage=self.coverage,
             cancel=self.cancel,
         )
-        image.write_archive(
+        image_id = image.write_archive(
             archive,
             program=program,
             reference=loaded.image,
@@ -284,30 +293,44 @@ class Provider:
             user=image.NONROOT if loaded.needs_nonroot() else 0,
         )
         program.unlink()
-        return archive
+        return archive, image_id
 
-    def _load_archive(self, archive: Path) -> None:
+    def _load_archive(self, archive: Path, reference: str, image_id: str) -> None:
         """Load an archive, into most nodes while kind still waits for Kubernetes."""
         early = self.booted()
         try:
             on_all(early, lambda node: node.load(archive))
         except CommandError:
             early = []  # kind may restart containerd: it is loaded again
-        late = [node for node in self.cluster().nodes if node not in early]
+        late = [node for node in self._lacking(reference, image_id) if node not in early]
         on_all(late, lambda node: node.load(archive))
         archive.unlink()
 
     def _load_built(self, built: str, reference: str) -> None:
         cluster = self.cluster()
-        cluster.load_docker_image(built)
-        on_all(cluster.nodes, lambda node: node.rename(built, reference))
+        lacking = self._lacking(reference, cluster.engine.image_id(built))
+        cluster.load_docker_image(built, lacking)
+        on_all(lacking, lambda node: node.rename(built, reference))
         cluster.engine.untag(built)
 
     def _load_present(self, reference: str) -> None:
         """Load an image that the engine has; others are on the nodes, or the kubelet pulls them."""
         cluster = self.cluster()
-        if cluster.engine.has_image(reference):
-            cluster.load_docker_image(reference)
+        image_id = cluster.engine.image_id(reference)
+        if image_id:
+            cluster.load_docker_image(reference, self._lacking(reference, image_id))
+
+    def _lacking(self, reference: str, image_id: str) -> list[Node]:
+        """The nodes that have another image of that name, or none: noted if it must be put back."""
+        cluster = self.cluster()
+        if cluster.created:
+            return cluster.nodes
+        found = on_all(cluster.nodes, lambda node: node.image_id(reference))
+        lacking = [pair for pair in zip(cluster.nodes, found, strict=True) if pair[1] != image_id]
+        if cluster.ledger is not None:
+            for node, before in lacking:
+                cluster.ledger.loading(node, reference, before)
+        return [node for node, _ in lacking]
 
     def _kubectl(self) -> list[str]:
         """The host's kubectl; without one, the node's serves as soon as the cluster is there."""
@@ -326,8 +349,9 @@ def _program(spec: ServiceSpec, rootdir: Path) -> list[object]:
     """
     if spec.dockerfile:
         source = [str(spec.find(spec.dockerfile, rootdir)), spec.dockerfile]
-    elif spec.package.startswith((".", "/")):
-        source = [str(spec.find(spec.package, rootdir))]
+    elif spec.package:
+        directory = spec.directory_of_package(rootdir)
+        source = [str(directory)] if directory else [spec.package, spec.directory]
     else:
-        source = [spec.package, spec.directory] if spec.package else []
+        source = []
     return [*source, spec.coverpkg, spec.build_flags, sorted(spec.build_env.items())]

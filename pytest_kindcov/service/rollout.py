@@ -105,7 +105,7 @@ class _Watch:
             obj = self.api.get(
                 workload.api_version, workload.kind, workload.name, workload.namespace
             )
-            if obj is not None and rolled_out(workload.kind, obj):
+            if obj is not None and rolled_out(workload.kind, obj) and self._renewed(workload):
                 self.waiting.remove(workload)
             elif obj is not None:
                 found += self._look(workload, obj)
@@ -122,6 +122,15 @@ class _Watch:
             if fault.patience is not None and now - since >= fault.patience:
                 raise self._final(fault)
         return not self.waiting
+
+    def _renewed(self, workload: Workload) -> bool:
+        """Whether new pods have taken the old ones' places: a status may be of before."""
+        if not workload.old:
+            return True
+        pods = select(self.api, workload.namespace, workload.labels)
+        return bool(pods) and all(
+            rolled_out("Pod", pod) and pod["metadata"]["uid"] not in workload.old for pod in pods
+        )
 
     def state(self) -> str:
         """What keeps them, line by line."""

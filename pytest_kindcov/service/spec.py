@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_kindcov.errors import ManifestError
+from pytest_kindcov.service.image import last_name
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class ServiceSpec:
     worker: str = ""
     """The xdist worker whose instance this is, such as `gw0`; empty for one that all share."""
     others: tuple[str, ...] = ()
-    """Images of other services that have the same manifests: these deploy what runs them."""
+    """Images, else names, of other services that have the same manifests: what is theirs."""
 
     def for_worker(self, worker: str) -> ServiceSpec:
         """The spec of a worker's own instance; the spec itself when all workers share one."""
@@ -68,7 +70,7 @@ class ServiceSpec:
             if parts and parts[-1] != "..":
                 return parts[-1]
             return Path(self.directory, self.package).resolve().name
-        return self.image.rpartition("/")[2].partition("@")[0].partition(":")[0] or "service"
+        return last_name(self.image) or "service"
 
     @property
     def label(self) -> str:
@@ -104,6 +106,25 @@ class ServiceSpec:
         for name in ("manifests", "values", "coverpkg", "build_flags", "others"):
             values[name] = tuple(values[name])
         return cls(**values)
+
+    def directory_of_package(self, rootdir: Path) -> Path | None:
+        """The directory that `package` names; None for an import path.
+
+        Go wants `./` before a directory. People leave it out, so what is a directory of Go files
+        from here is taken as that: import paths begin with a host name, which none is.
+
+        Raises:
+            ManifestError: it begins as a directory does, and there is none.
+
+        """
+        if self.package.startswith((".", "/")):
+            found = self.find(self.package, rootdir)
+            return found if found.is_dir() else found.parent
+        with contextlib.suppress(ManifestError):
+            found = self.find(self.package, rootdir)
+            if found.is_dir() and any(found.glob("*.go")):
+                return found
+        return None
 
     def find(self, path: str, rootdir: Path) -> Path:
         """Find a file or directory of the repository.

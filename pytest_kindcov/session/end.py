@@ -32,22 +32,25 @@ class End:
         self._provision = provision
         self._recording = recording
 
-    def all(self, *, failed: bool, interrupted: bool) -> None:
+    def all(self, *, failed: bool, interrupted: bool, tests_failed: bool) -> None:
         """All that has to be done when nothing more is begun.
 
         Args:
-            failed: whether tests did.
+            failed: whether the run did, for whatever reason.
             interrupted: whether not all tests ran.
+            tests_failed: whether tests did.
 
         """
         cluster = self._provision.cluster
         if cluster is not None:
             # The harvest ends pods, and their logs go with them.
             self._step(lambda: self._save_logs(cluster))
+            if self._provision.injected and self._may_stay(cluster):
+                self._step(lambda: self._withdraw(cluster))
             self._step(lambda: self._harvest(cluster, failed, interrupted))
             self._recording.close()
             self._step(lambda: self._save_logs(cluster))
-            self._step(lambda: self._leave(cluster))
+            self._step(lambda: self._leave(cluster, tests_failed))
         if self._run.outcome.skipped and self._run.settings.coverage:
             self._step(self._forget_earlier)
 
@@ -141,23 +144,53 @@ class End:
         shown = relative(directory, self._run.settings.rootdir)
         self._run.outcome.notes.append(f"wrote the cluster's logs to {shown}/")
 
-    def _leave(self, cluster: KindCluster) -> None:
-        """Delete the cluster if this run made it; an older one is given back as it was."""
-        keep = self._run.settings.keep
-        if cluster.created and not keep:
+    def _may_stay(self, cluster: KindCluster) -> bool:
+        return cluster.ledger is not None or self._run.settings.keep != "never"
+
+    def _withdraw(self, cluster: KindCluster) -> None:
+        from pytest_kindcov.harvest.inject import withdraw
+
+        withdraw(cluster.nodes)
+
+    def _leave(self, cluster: KindCluster, tests_failed: bool) -> None:
+        """Give the cluster back, keep it, or delete it."""
+        if cluster.ledger is not None:
+            self._give_back(cluster)
+            return
+        why = self._why_kept(tests_failed) if cluster.whole else ""
+        if not why:
             cluster.delete()
             return
         from pytest_kindcov.cluster import owners
+        from pytest_kindcov.harvest.inject import remove
 
         if self._provision.injected:
-            from pytest_kindcov.harvest.inject import remove
-
             remove(cluster.nodes)
-        if keep:
-            if cluster.created:
-                owners.keep(cluster.name)
-            self._run.outcome.notes.append(
-                f"cluster {cluster.name} was kept; use it with"
-                f" `kind export kubeconfig --name {cluster.name}`, delete it with"
-                f" `kind delete cluster --name {cluster.name}`"
-            )
+        owners.keep(cluster.name, cluster.engine)
+        command = cluster.engine.kind_command
+        self._run.outcome.notes.append(
+            f"cluster {cluster.name} was kept ({why}); use it with"
+            f" `{command('export kubeconfig', cluster.name)}`, delete it with"
+            f" `{command('delete cluster', cluster.name)}`"
+        )
+
+    def _why_kept(self, tests_failed: bool) -> str:
+        """Why the cluster stays; empty when it does not."""
+        keep, outcome = self._run.settings.keep, self._run.outcome
+        if keep == "always":
+            return "--kind-coverage-keep=always"
+        if keep == "on-failure" and tests_failed:
+            return "tests failed"
+        if keep == "on-failure" and outcome.errors:
+            return f"the run failed: {outcome.errors[0].what}"
+        return ""
+
+    def _give_back(self, cluster: KindCluster) -> None:
+        """Undo what was changed on a cluster that was there before."""
+        from pytest_kindcov.cluster import owners
+        from pytest_kindcov.session.borrowed import restore
+
+        if cluster.client is not None:
+            self._run.tell(f"giving cluster {cluster.name} back as it was")
+            self._run.outcome.problems += restore(cluster, cluster.client)
+        owners.give_back(cluster.name, cluster.engine)

@@ -121,12 +121,15 @@ class Owner:
         """A worker is gone."""
         self._recording.change(lambda: self._recording.running.drop(worker))
 
-    def close(self, *, failed: bool = False, interrupted: bool = False) -> Outcome:
+    def close(
+        self, *, failed: bool = False, interrupted: bool = False, tests_failed: bool = False
+    ) -> Outcome:
         """Harvest, report, delete; once, whatever came before.
 
         Args:
-            failed: whether tests did.
+            failed: whether the run did, for whatever reason.
             interrupted: whether not all tests ran.
+            tests_failed: whether tests did.
 
         Returns:
             The outcome; also when called again.
@@ -143,7 +146,7 @@ class Owner:
             try:
                 self._provision.end()
                 end = End(self._run, self._provision, self._recording)
-                end.all(failed=failed, interrupted=interrupted)
+                end.all(failed=failed, interrupted=interrupted, tests_failed=tests_failed)
             finally:
                 self._provision.close()
                 self._bridge.remove()

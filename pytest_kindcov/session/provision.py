@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindcov._wait import wait_until
 from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError, ToolNotFound, Unfit
 from pytest_kindcov.session.run import known
 
 if TYPE_CHECKING:
-    from pytest_kindcov.cluster.api import Api, Object
+    from pytest_kindcov.cluster.api import Api
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.cluster.node import Node
@@ -114,10 +111,14 @@ class Provision:
 
     @cached_property
     def _engine(self) -> Engine:
-        from pytest_kindcov.cluster.engine import detect
+        from pytest_kindcov.cluster.engine import detect, find_cluster
 
         settings = self.run.settings
-        engine = detect(settings.engine)
+        engine = (
+            find_cluster(settings.cluster, settings.engine)[0]
+            if settings.cluster
+            else detect(settings.engine)
+        )
         if settings.address != "auto":
             engine = replace(engine, reaches_nodes=settings.address == "node")
         return engine
@@ -128,45 +129,31 @@ class Provision:
 
         assert self._made is not None
         cluster = self._made.result()
-        return Api(cluster.kubeconfig_path, self.run.state.directory / "kinds.json")
+        api = cluster.client or Api(
+            cluster.kubeconfig_path, self.run.state.directory / "kinds.json"
+        )
+        if cluster.ledger is not None:
+            ledger = cluster.ledger
+            api.noting = lambda obj, namespace: ledger.applying(api, obj, namespace)
+        return api
 
     def _make_cluster(self) -> KindCluster:
-        from pytest_kindcov.cluster.api import import_ahead
-        from pytest_kindcov.cluster.kind import KindCluster
-        from pytest_kindcov.harvest.inject import inject
-
-        settings, engine = self.run.settings, self._engine
-        directory = self.run.state.directory
-        name = settings.cluster_name or f"kindcov-{os.getpid()}-{directory.name[-4:].lower()}"
-        name = name.replace("_", "x")
-        cluster = KindCluster(
-            name,
-            Path(settings.kubeconfig) if settings.kubeconfig else directory / "kubeconfig",
-            image=settings.node_image or None,
-            kind_path=Path(settings.kind_bin) if settings.kind_bin else None,
-            kubectl_path=Path(settings.kubectl_bin) if settings.kubectl_bin else None,
-            engine=engine,
-        )
-        cluster.scratch = directory
-        self.cluster = cluster
-        self.run.tell(f"creating cluster {name} ({engine.name})")
+        engine = self._engine
         self._tasks.append(self._pool.submit(self._name_orphans, engine))
-        threading.Thread(target=import_ahead, name="kindcov-import", daemon=True).start()
-        config = settings.rootdir / settings.kind_config if settings.kind_config else None
-        cluster.create(
-            config,
-            timeout=settings.timeout,
-            cancel=self.run.cancel,
-            new=not settings.cluster_name,
-            logs=settings.dir / "logs",
-        )
-        self.run.tell(f"cluster {name} {'created' if cluster.created else 'was there already'}")
+        from pytest_kindcov.session.obtain import Obtain
+
+        cluster = Obtain(self.run, engine, self._begun).cluster()
         self.run.phase("cluster", self.run.begin)
-        if settings.coverage:
+        if self.run.settings.coverage:
+            from pytest_kindcov.harvest.inject import inject
+
             inject(cluster.nodes)
             self.injected = True
             self._recording.start(cluster.nodes, self.api)
         return cluster
+
+    def _begun(self, cluster: KindCluster) -> None:
+        self.cluster = cluster
 
     def _name_orphans(self, engine: Engine) -> None:
         """Say what dead runs left; it is for `kindcov doctor` to remove it."""
@@ -181,6 +168,12 @@ class Provision:
             f" {orphan.owner.cluster}`, remove it: `kindcov doctor --remove`"
             for orphan in found.orphans
             if orphan.nodes
+        ]
+        self.run.outcome.notes += [
+            f"cluster {owner.cluster} ({owner.engine}) was not given back by {owner};"
+            " the next run that uses it does that, or `kindcov doctor --remove`"
+            for owner in found.borrowed
+            if owner.cluster != self.run.settings.cluster
         ]
 
     def _publish_cluster(self) -> None:
@@ -203,26 +196,10 @@ class Provision:
         )
 
     def _wait_node_ready(self) -> None:
-        def ready() -> bool:
-            nodes = self.api().list("v1", "Node")
-            return all(
-                any(
-                    c["type"] == "Ready" and c["status"] == "True"
-                    for c in node["status"]["conditions"]
-                )
-                for node in nodes
-            ) and bool(self.api().get("v1", "ServiceAccount", "default", "default"))
+        from pytest_kindcov.session.obtain import ANSWERS, wait_ready
 
         try:
-            wait_until(
-                ready,
-                state=lambda: _conditions(self.api().list("v1", "Node")),
-                what="the nodes being Ready",
-                timeout=_READY,
-                interval=0.3,
-                cancel=self.run.cancel,
-                error=ClusterError,
-            )
+            wait_ready(self.api, timeout=_READY, patience=ANSWERS, cancel=self.run.cancel)
         except ClusterError as error:
             from pytest_kindcov.cluster.failure import explain
 
@@ -234,8 +211,9 @@ class Provision:
     def _booted(self) -> list[Node]:
         """Wait for nodes that take images while kind works; none when it was quicker."""
         assert self._made is not None
-        while not self._made.done() and not self.run.cancel.wait(_BOOT):
-            nodes = self.cluster.booted() if self.cluster is not None else []
+        while wait([self._made], _BOOT).not_done and not self.run.cancel.is_set():
+            cluster = self.cluster
+            nodes = cluster.booted() if cluster is not None and cluster.created else []
             if nodes:
                 return nodes
         return []
@@ -302,14 +280,3 @@ class Provision:
         elif not isinstance(error, Cancelled) and str(error) not in map(str, outcome.errors):
             outcome.errors.append(error)
         self.run.state.publish(name, value)
-
-
-def _conditions(nodes: list[Object]) -> str:
-    """What nodes say of themselves, line by line."""
-    return "\n".join(
-        f"{node['metadata']['name']}: {condition['type']}={condition['status']}:"
-        f" {condition.get('message', '')}"
-        for node in nodes
-        for condition in node["status"]["conditions"]
-        if condition["type"] == "Ready"
-    )

@@ -77,6 +77,12 @@ class Run:
         """Whether there is a state directory."""
         return "state" in self.__dict__
 
+    @property
+    def unique(self) -> str:
+        """A name for a cluster that no other run gives."""
+        suffix = self.state.directory.name[-4:].lower().replace("_", "x")
+        return f"kindcov-{os.getpid()}-{suffix}"
+
     @cached_property
     def repository(self) -> Repository:
         """The repository whose services are tested."""

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 import browser
 import ordersrun
 import pytest
+from browser import texts
 
-from pytest_kindcov.report import html
+from pytest_kindcov.covdata import profile as profiles
+from pytest_kindcov.covdata import store as stores
+from pytest_kindcov.report import html, make, sources
 from pytest_kindcov.report.web import index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from pytest_kindcov.report.model import Report
 
@@ -64,15 +68,6 @@ def page(chromium: browser.Page) -> Iterator[browser.Page]:
     chromium.complaints.clear()
     yield chromium
     assert chromium.complaints == []
-
-
-def texts(page: browser.Page, selector: str) -> list[str]:
-    """The text of the elements that can be seen."""
-    found: list[str] = page.run(
-        f"[...document.querySelectorAll({selector!r})]"
-        ".filter((e) => e.checkVisibility()).map((e) => e.textContent)"
-    )
-    return found
 
 
 @pytest.mark.parametrize("line", KNOWN)
@@ -142,6 +137,78 @@ def test_keys_lead_from_one_place_that_was_not_run_to_the_next(
     assert seen == missed
     page.key("p")
     assert page.run("location.hash.slice(1)") == missed[-2]
+
+
+def test_jump_to_a_line(page: browser.Page, api: str) -> None:
+    page.open(api)
+    page.key("/")
+    for letter in "120":
+        page.key(letter)
+    page.key("Enter")
+    assert page.run("location.hash") == "#L120"
+    box = page.run("document.querySelector('.here').getBoundingClientRect().toJSON()")
+    assert 0 < box["top"] < box["bottom"] < 900
+    # The keys are those of the page again, and the field is empty.
+    assert page.run("document.querySelector('input').value") == ""
+    page.key("p")
+    assert page.run("+location.hash.slice(2)") < 120
+
+
+def test_keys_lead_from_file_to_file(page: browser.Page, first: str, report: Report) -> None:
+    """In the order of the first page, with the test that is chosen; without scripts by links."""
+    page.open(first)
+    listed = [text.rpartition("/")[2] for text in texts(page, ".file a")]
+    page.key("/")
+    for letter in listed[0]:
+        page.key(letter)
+    page.key("Enter")
+    seen = []
+    for _ in listed:
+        page.settle()
+        seen += texts(page, "h1 b")
+        page.key("]")
+    assert seen == listed
+    page.run(f"(document.querySelector('input').value = {LISTS!r})")
+    page.run("document.querySelector('input').dispatchEvent(new Event('change'))")
+    page.key("[")
+    page.settle()
+    assert texts(page, "h1 b") == [listed[-2]]
+    assert page.run("document.querySelector('input').value") == LISTS
+    page.key("u")
+    page.settle()
+    assert LISTS in texts(page, ".chosen")[0]
+    page.scripts(allowed=False)
+    page.open(first)
+    page.click(".file a")
+    for name in listed:
+        page.settle()
+        assert texts(page, "h1 b") == [name]
+        if name != listed[-1]:
+            page.click("nav [rel=next]")
+
+
+def test_keys_are_told(page: browser.Page, api: str) -> None:
+    page.open(api)
+    page.key("?")
+    told = texts(page, "dialog kbd")
+    assert {"n", "p", "/", "[", "]", "u", "?"} <= set(told)
+    page.key("n")  # not while it is open
+    assert page.run("location.hash") == ""
+    page.key("Escape")
+    assert texts(page, "dialog") == []
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_nothing_to_step_to(page: browser.Page, tmp_path: Path, count: int) -> None:
+    """Buttons that would do nothing cannot be pressed."""
+    text = f"mode: set\nexample.com/m/f.go:1.1,2.9 1 {count}\n"
+    store = stores.Store(texts=[profiles.read(text.encode())])
+    own = make.report(store, sources.repository(tmp_path), make.Run())
+    assert own is not None
+    (file,) = own.files
+    page.open((html.write(tmp_path, own).parent / index.PAGES / index.href(file)).as_uri())
+    steps = "[...document.querySelectorAll('.tools button')].slice(0, 2).map((b) => b.disabled)"
+    assert page.run(steps) == [count == 1] * 2
 
 
 def test_a_line_s_number_makes_its_url(page: browser.Page, api: str) -> None:

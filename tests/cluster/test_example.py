@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import browser
 import fresh
 import pytest
-from harness import ONE_ENGINE, ROOT, Runner
+from harness import ONE_ENGINE, ROOT, Run, Runner
 
 TOTALS: dict[str, str] = {}
 
@@ -152,12 +156,23 @@ def test_all_nodes_are_harvested(runner: Runner, orders: Path) -> None:
 
 @ONE_ENGINE
 def test_an_instance_for_each_worker(runner: Runner, orders: Path) -> None:
-    """The example's manifests name their namespace, and make it."""
+    """The example's manifests name their namespace, and make it. With limits and reports."""
     conftest = orders / "conftest.py"
     text = conftest.read_text().replace("port=8080", "port=8080, per_worker=True")
     conftest.write_text(text + SEEN)
-    run = runner(orders, "--kind-coverage", "-n", "2")
-    assert run.code == 0
+    summary = orders / "summary.md"
+    env = {**runner.env, "GITHUB_STEP_SUMMARY": str(summary)}
+    flags = [f"--kind-coverage-{word}" for word in LIMITS]
+    reports = [f"--kind-coverage-report={kind}" for kind in ("term", "html", "markdown-append")]
+    run = dataclasses.replace(runner, env=env)(
+        orders, "--kind-coverage", "-n", "2", *flags, *reports
+    )
+    assert run.code == 1
+    assert " passed" in run.output
+    assert " failed" not in run.output
+    assert_verdict(orders, run)
+    assert summary.read_text().startswith(f"## Kind coverage: {run.total()}\n")
+    assert_browsable(orders)
     assert run.output.count("orders: built in") == 1
     seen = [(orders / f"{worker}.seen").read_text().splitlines() for worker in ("gw0", "gw1")]
     assert [namespace for namespace, *_ in seen] == ["orders-gw0", "orders-gw1"]
@@ -167,7 +182,7 @@ def test_an_instance_for_each_worker(runner: Runner, orders: Path) -> None:
         assert "    pod-security.kubernetes.io/enforce: restricted" in labels
     assert "2 containers, 4 files, 1 node" in run.output
     # The same tests as in a serial run, on two instances: the same statements.
-    assert run.total() == go_total(orders) == readme_block()[-2].split()[-1]
+    assert run.total() == go_total(orders) == Run(0, "\n".join(readme_block())).total()
     assert_attributed(orders)
     assert runner.left_behind() == []
 
@@ -184,6 +199,47 @@ def seen(orders, kind_cluster):
     file = Path(os.environ["PYTEST_XDIST_WORKER"] + ".seen")
     file.write_text("\\n".join([orders.namespace, orders.url, namespace]))
 """
+
+
+LIMITS = ("fail-under=99.5", "fail-under=80:internal/*", "warn-under=95:*.go")
+
+
+def assert_verdict(orders: Path, run: Run) -> None:
+    """Limits: the same words and exit code from `kindcov report`, and in JSON."""
+    words = [sys.executable, "-m", "pytest_kindcov", "report", *(f"--{word}" for word in LIMITS)]
+    again = subprocess.run(words, cwd=orders, capture_output=True, text=True, check=False)
+    assert again.returncode == run.code == 1
+    said = re.findall(r"^(?:PASS|WARN|FAIL) .*$", again.stdout, re.M)
+    assert [line.split()[0] for line in said] == ["FAIL", "PASS", "WARN"]
+    assert said == re.findall(r"^(?:PASS|WARN|FAIL) .*$", run.output, re.M)
+    data = json.loads((orders / ".kindcov/coverage.json").read_text())
+    assert data["passed"] is False
+    assert [gate["text"] for gate in data["gates"]] == said
+    assert f"{data['total']['percent']}%" == run.total()
+
+
+def assert_browsable(orders: Path) -> None:
+    """In the pages of this run a line leads to exactly the tests that run it alone."""
+    idle, alone = fresh.alone()
+    path = "internal/api/api.go"
+    shared: dict[frozenset[str], int] = {}
+    for name, line in sorted(set().union(*alone.values()) - idle):
+        if name == path:
+            shared.setdefault(frozenset(t for t in alone if (name, line) in alone[t]), line)
+    assert len(shared) > 3
+    if browser.command() is None:
+        pytest.skip("no Chromium (Debian: apt-get install chromium)")
+    with browser.opened() as page:
+        page.open((orders / ".kindcov/html/index.html").as_uri())
+        api = page.run(
+            "[...document.querySelectorAll('.file a')]"
+            f".find((a) => a.textContent === {path!r}).href"
+        )
+        for tests, line in shared.items():
+            page.open(api)
+            page.click(f"#L{line} > a")
+            assert set(browser.texts(page, "#who li button")) == tests, line
+        assert page.complaints == []
 
 
 def assert_attributed(orders: Path) -> None:

@@ -101,7 +101,7 @@ def test_killed_run(runner: Runner, tmp_path: Path) -> None:
             assert killed.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        (note,) = (tmp_path / "home/state/kindcov/clusters").iterdir()
+        (note,) = (tmp_path / "home/state/kindcov/clusters").glob("*.json")
         name = json.loads(note.read_text())["cluster"]
         # It lives: nobody may take its coverage or its cluster.
         code, output = kindcov(runner, repository, "doctor", "--remove")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the outer run reaches an inner one."""
-    for name in ("E2E_COVERAGE", "KINDCOV_ENGINE", "KINDCOV_NODE_IMAGE", "KINDCOV_KIND_BIN"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name.startswith(("E2E_COVERAGE", "KINDCOV_", "PYTEST_XDIST_")):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(params=[["-p", "no:xdist"], [], ["-n", "2"]], ids=["noxdist", "plain", "n2"])

@@ -89,6 +89,16 @@ class Page:
             while "Page.loadEventFired" not in self._events:
                 self._receive()
 
+    def settle(self) -> None:
+        """Wait until the page that a click or a key leads to is there and quiet."""
+        deadline = time.monotonic() + 60
+        quiet = 0
+        while quiet < 3:
+            assert time.monotonic() < deadline, "the page is never quiet"
+            with contextlib.suppress(AssertionError):  # its context went while it was asked
+                quiet = quiet + 1 if self.run("document.readyState") == "complete" else 0
+            time.sleep(0.05)
+
     def run(self, script: str) -> Any:
         """The value of an expression; what it promises is waited for."""
         answer = self.call(
@@ -143,6 +153,15 @@ class Page:
         """What the window shows, as PNG."""
         time.sleep(0.2)  # until it is painted
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+
+def texts(page: Page, selector: str) -> list[str]:
+    """The text of the elements that can be seen."""
+    found: list[str] = page.run(
+        f"[...document.querySelectorAll({selector!r})]"
+        ".filter((e) => e.checkVisibility()).map((e) => e.textContent)"
+    )
+    return found
 
 
 @contextlib.contextmanager

@@ -126,6 +126,8 @@ def test_each_of_several_services_deploys_its_own() -> None:
     objects = parse("---".join([WEB, INVENTORY, cache]))
     web = manifests.found_in(objects, spec(image="shop/web:1", others=("shop/inventory:1",)))
     assert names(web.objects) == ["Deployment/web", "Deployment/cache"]
+    by_name = manifests.found_in(objects, spec(others=("inventory",)))
+    assert by_name == web
     alone = manifests.found_in(objects, spec(image="shop/web:1"))
     assert len(alone.objects) == 3
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_kindcov.cluster import orphans, owners
 from pytest_kindcov.cluster.engine import Container, Engine
+from pytest_kindcov.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PODMAN = Engine("podman")
 
@@ -38,10 +40,10 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
         running.kill()
 
 
-def claimed(cluster: str, pid: int, **values: object) -> owners.Owner:
+def claimed(cluster: str, pid: int, engine: Engine = PODMAN, **values: object) -> owners.Owner:
     """A cluster that another process made."""
-    assert owners.claim(cluster, PODMAN)
-    owner = replace(owners.owners()[cluster], pid=pid, started=owners.started(pid))
+    assert owners.claim(cluster, engine)
+    owner = replace(owners.owners(engine)[cluster], pid=pid, started=owners.started(pid))
     owner = replace(owner, **values)  # type: ignore[arg-type]
     assert owners._write(owner)
     return owner
@@ -53,14 +55,17 @@ def present(*names: str) -> dict[str, list[Container]]:
 
 def test_claim_is_private_and_goes(state: Path) -> None:
     assert owners.claim("kindcov-1-ab", PODMAN, state)
-    (path,) = state.iterdir()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [path.name for path in sorted(state.iterdir())] == [
+        "kindcov-1-ab.podman.json",
+        "kindcov-1-ab.podman.lock",
+    ]
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in state.iterdir())
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     owner = owners.owners()["kindcov-1-ab"]
     assert owner.pid == os.getpid()
     assert owner.alive() is True
-    owners.release("kindcov-1-ab")
-    owners.release("kindcov-1-ab")
+    owners.release("kindcov-1-ab", PODMAN)
+    owners.release("kindcov-1-ab", PODMAN)
     assert list(state.iterdir()) == []
 
 
@@ -95,7 +100,7 @@ def test_what_cannot_be_known_is_not_dead() -> None:
 
 def test_others_are_never_ours(process: subprocess.Popen[bytes]) -> None:
     claimed("kindcov-1-kept", 999_999, kept=True)
-    claimed("kindcov-1-docker", 999_999, engine="docker")
+    claimed("kindcov-1-docker", 999_999, Engine("docker"))
     claimed("kindcov-1-far", 999_999, endpoint="CONTAINER_HOST=ssh://far")
     names = ("kindcov-1-kept", "kindcov-1-docker", "kindcov-1-far", "kindcov-7-xx", "kind", "mine")
     found = orphans.find(PODMAN, present(*names))
@@ -107,8 +112,8 @@ def test_others_are_never_ours(process: subprocess.Popen[bytes]) -> None:
 
 def test_keeping_is_noted() -> None:
     owners.claim("kindcov-1-ab", PODMAN)
-    owners.keep("kindcov-1-ab")
-    owners.keep("kindcov-none")
+    owners.keep("kindcov-1-ab", PODMAN)
+    owners.keep("kindcov-none", PODMAN)
     assert owners.owners()["kindcov-1-ab"].kept
     assert set(owners.owners()) == {"kindcov-1-ab"}
 
@@ -167,7 +172,7 @@ def test_only_the_runs_own_directory_is_removed(tmp_path: Path, scratch: str) ->
 
 def test_strange_notes_are_left_out(state: Path) -> None:
     owners.claim("kindcov-1-ab", PODMAN)
-    good = (state / "kindcov-1-ab.json").read_text()
+    good = (state / "kindcov-1-ab.podman.json").read_text()
     for number, text in enumerate(
         ["", "[]", "{}", "\xff", good, json.dumps({**json.loads(good), "machine": ["x"]})]
     ):
@@ -178,7 +183,7 @@ def test_strange_notes_are_left_out(state: Path) -> None:
 def test_names_that_are_no_names_are_refused(state: Path) -> None:
     for name in ("../x", "a/b", "", "x" * 200, "-x"):
         assert not owners.claim(name, PODMAN)
-        owners.release(name)
+        owners.release(name, PODMAN)
     assert not state.exists()
 
 
@@ -189,3 +194,100 @@ def test_without_a_place_to_write_nothing_is_noted(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     assert not owners.claim("kindcov-1-ab", PODMAN)
     assert owners.owners() == {}
+
+
+HOLDER = """
+import sys
+from pytest_kindcov.cluster import engine, owners
+try:
+    print(owners.claim(sys.argv[1], engine.Engine("podman"), attached=True), flush=True)
+except Exception as error:
+    print(error, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def another_run(cluster: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process that takes a cluster and goes on, and what it said."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, cluster],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        yield process, process.stdout.readline()
+        process.kill()
+
+
+def test_a_cluster_in_use_is_refused_and_its_holder_named() -> None:
+    with another_run("kind") as (holder, said):
+        assert said == "True\n"
+        with pytest.raises(ClusterError) as refused:
+            owners.claim("kind", PODMAN)
+        assert refused.value.slug == "cluster-in-use"
+        assert f"process {holder.pid} has it since 20" in refused.value.cause
+        assert str(Path.cwd()) in refused.value.cause
+        assert owners.owners()["kind"].pid == holder.pid
+        assert owners.claim("kind", Engine("docker"))  # another one of that name
+        holder.kill()
+        holder.wait()
+        assert owners.claim("kind", PODMAN)
+
+
+def test_the_lock_alone_refuses(state: Path) -> None:
+    """Whatever the note says, or does not say yet."""
+    owners.claim("kind", PODMAN)
+    (state / "kind.podman.json").unlink()
+    with another_run("kind") as (_, said):
+        assert said.startswith("cluster kind is in use")
+
+
+def test_who_releases_lets_others_in(state: Path) -> None:
+    owners.claim("kind", PODMAN)
+    owners.release("kind", PODMAN)
+    with another_run("kind") as (_, said):
+        assert said == "True\n"
+
+
+def test_kept_cluster_is_free_for_others() -> None:
+    owners.claim("kindcov-1-ab", PODMAN, key={"a": "b"})
+    owners.keep("kindcov-1-ab", PODMAN)
+    with another_run("kindcov-1-ab") as (_, said):
+        assert said == "True\n"
+        assert not owners.owners()["kindcov-1-ab"].kept
+
+
+def test_what_was_noted_before_comes_back(state: Path) -> None:
+    owners.claim("kindcov-1-ab", PODMAN, key={"a": "b"})
+    owners.keep("kindcov-1-ab", PODMAN)
+    kept = owners.owners()["kindcov-1-ab"]
+    owners.claim("kindcov-1-ab", PODMAN, attached=True)
+    owners.claim("kindcov-1-ab", PODMAN, attached=True)  # after a run that was killed
+    assert owners.owners()["kindcov-1-ab"].attached
+    owners.give_back("kindcov-1-ab", PODMAN)
+    assert owners.owners()["kindcov-1-ab"] == kept
+    assert [path.suffix for path in state.iterdir()] == [".json"]
+
+
+def test_what_was_not_given_back_stays_noted(state: Path) -> None:
+    owners.claim("kind", PODMAN, attached=True)
+    owners.ledger("kind", PODMAN).touch()
+    owners.give_back("kind", PODMAN)
+    assert owners.owners()["kind"].attached
+    owners.ledger("kind", PODMAN).unlink()
+    owners.give_back("kind", PODMAN)
+    assert list(state.iterdir()) == []
+
+
+def test_clusters_that_runs_only_used_are_no_orphans() -> None:
+    """They are not ours: nothing may ever remove them."""
+    claimed("kind", 999_999, attached=True)
+    claimed("gone", 999_999, attached=True)
+    found = orphans.find(PODMAN, present("kind"))
+    assert found.orphans == ()
+    assert [owner.cluster for owner in found.borrowed] == ["kind"]
+    assert set(owners.owners()) == {"kind"}
+    claimed("kind", os.getpid(), attached=True)
+    assert orphans.find(PODMAN, present("kind")) == orphans.Found((), (), ())

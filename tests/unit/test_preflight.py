@@ -222,4 +222,6 @@ def test_doubts_are_named_when_kind_fails(
     assert "ERROR: something new" in caught.value.cause
     assert "before it: disk: 1.0 GB free" in caught.value.cause
     assert caught.value.slug == "cluster-not-created"
-    assert (tmp_path / "state/kindcov/clusters/x.json").exists()  # it may have left something
+    assert (
+        tmp_path / "state/kindcov/clusters/x.podman.json"
+    ).exists()  # it may have left something

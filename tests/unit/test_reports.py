@@ -19,6 +19,7 @@ from pycobertura import Cobertura
 from pycobertura.filesystem import DirectoryFileSystem
 
 from pytest_kindcov import cli
+from pytest_kindcov.covdata import profile as profiles
 from pytest_kindcov.covdata import store as stores
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import make, sources, types
@@ -311,11 +312,19 @@ def test_requests(text: str, kind: str, destination: str | None, modifiers: set[
     assert types.parse(text) == types.Request(kind, destination, frozenset(modifiers))
 
 
-def test_skip_covered(shop: Shop, tmp_path: Path) -> None:
-    own = report_of(shop)
-    for name in ("term", "term-missing"):
-        types.emit(types.parse(f"{name}:skip-covered:{tmp_path / name}"), own, tmp_path)
-        text = (tmp_path / name).read_text()
-        assert "full coverage skipped" not in text
-    less = report_of(shop, exclude=("Unused",))
-    assert less.total == own.total
+@pytest.mark.parametrize("name", ["term", "term-missing", "markdown", "markdown-append"])
+def test_skip_covered(tmp_path: Path, name: str) -> None:
+    """What is complete has no row, and is in the total."""
+    rows = ["m/half/f.go:1.1,2.9 3 1", "m/half/f.go:3.1,4.9 1 0", "m/full/g.go:1.1,2.9 6 1"]
+    store = stores.Store(texts=[profiles.read("\n".join(["mode: set", *rows]).encode())])
+    own = make.report(store, sources.repository(tmp_path), make.Run())
+    assert own is not None
+    for modifier, seen in (("", True), (":skip-covered", False)):
+        target = tmp_path / f"{name}{modifier}"
+        types.emit(types.parse(f"{name}{modifier}:{target}"), own, tmp_path)
+        text = target.read_text()
+        assert ("m/full" in text) is seen
+        assert "m/half" in text
+        assert "90.0%" in text
+        if name.startswith("term"):
+            assert ("1 file with" in text or "1 package with" in text) is not seen

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +21,6 @@ from pytest_kindcov.report import block, gate, gotext, make, sources, types
 from pytest_kindcov.report.model import Container, Issue, Phase
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pytest_kindcov.report.model import Report
 
 NAMES = [
@@ -167,3 +166,7 @@ def test_source_that_is_not_utf_8(tmp_path: Path) -> None:
     for name, kind in types.TYPES.items():
         if not kind.directory:
             assert made(report, name)
+    page = Path(types.emit(types.parse("html"), report, tmp_path / "out"))
+    (own,) = (file for file in (page.parent / "kindcov").glob("*.html"))
+    shown = own.read_bytes().decode()
+    assert "// \ufffd\ufffd &lt;script&gt;" in shown

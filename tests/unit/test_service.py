@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ def test_manifest_errors(tmp_path: Path) -> None:
     wrong = fails(DEPLOYMENT, image="wbe")
     assert "no manifest uses the image wbe" in wrong
     assert "docker.io/library/web:latest, proxy:1, web" in wrong
-    assert "which image" in fails(DEPLOYMENT)
+    assert "which image" in fails(DEPLOYMENT, name="shop")
 
 
 def test_lists_and_only_image(tmp_path: Path) -> None:
@@ -203,6 +204,28 @@ def test_lists_and_only_image(tmp_path: Path) -> None:
     )
     loaded = load(spec(tmp_path, package="./x", manifests=("m.json",)), tmp_path)
     assert loaded.image == "one:1"
+
+
+def test_of_several_images_the_namesake_is_the_services(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text(DEPLOYMENT)
+    loaded = load(spec(tmp_path, package="./web", manifests=("m.yaml",)), tmp_path)
+    assert loaded.image == "web"
+
+
+@pytest.mark.parametrize(
+    ("image", "applied"),
+    [("web", "web:dev"), ("corp.example:5000/web:1", "corp.example:5000/web:1")],
+)
+def test_image_by_digest(tmp_path: Path, image: str, applied: str) -> None:
+    """No build here has that digest: kept, the kubelet would never find the image."""
+    fixed = f"{image}@sha256:{'0' * 64}"
+    (tmp_path / "m.yaml").write_text(DEPLOYMENT.replace("docker.io/library/web:latest", fixed))
+    built = spec(tmp_path, package="./web", manifests=("m.yaml",), image=fixed)
+    loaded = load(built, tmp_path)
+    assert loaded.image == applied
+    assert [container["image"] for _, _, container in loaded.containers()] == [applied]
+    present = replace(built, package="")
+    assert load(present, tmp_path).image == present.image
 
 
 def test_generated_manifests_are_restricted(tmp_path: Path) -> None:
@@ -343,6 +366,15 @@ def test_build_errors(module: Path, tmp_path: Path) -> None:
     assert "did you mean cmd/web?" in fails("./cmd/wbe")
     assert "does not know the package example.com/none" in fails("example.com/none")
     assert "must not hold -o" in fails("./cmd/web", build_flags=("-o=x",))
+
+
+def test_directory_without_a_dot(module: Path, tmp_path: Path) -> None:
+    """`cmd/web`, as most people write it; Go itself would look for it in its library."""
+    (module / "tests" / "e2e").mkdir(parents=True)
+    service = spec(module / "tests" / "e2e", package="cmd/web")
+    assert service.directory_of_package(module) == module / "cmd/web"
+    assert _build(service, module, tmp_path / "out").import_path.endswith("/cmd/web")
+    assert spec(module, package="example.com/none").directory_of_package(module) is None
 
 
 def test_dynamic_program_is_refused(module: Path, tmp_path: Path) -> None:

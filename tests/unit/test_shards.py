@@ -13,9 +13,9 @@ import pytest
 
 from pytest_kindcov import cli
 from pytest_kindcov.covdata import store as stores
-from pytest_kindcov.report import contexts, datafile, make, runfile, sources
+from pytest_kindcov.report import contexts, datafile, make, runfile, sources, texts
 from pytest_kindcov.report.finish import finish
-from pytest_kindcov.report.model import Container, Issue, Phase
+from pytest_kindcov.report.model import Container, Issue, Phase, Tally
 from pytest_kindcov.report.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ def leave(shop: Shop, directory: Path, data: Path, test: str, root: Path) -> Non
     (program,) = stores.read([data]).programs
     own = sources.repository(root)
     ran = np.flatnonzero(program.counters).astype(np.int32)
-    contexts.write(directory, own, {program.meta.hash: program.meta}, [
+    written = contexts.write(directory, own, {program.meta.hash: program.meta}, [
         (test, {program.meta.hash: ran}), ("background", {program.meta.hash: ran[:1]}),
     ])  # fmt: skip
     container = Container("shop/web-1/web", "node", "web:1", "ok", programs=(program.hash,))
     runfile.write(directory, make.Run(
         time=1_700_000_000.0, title=f"run of {test}", recorded=sources.record(own),
-        containers=(container,), phases=(Phase("tests", 1.0, 2.0),),
+        containers=(container,), phases=(Phase("tests", 1.0, 2.0),), data=written,
     ))  # fmt: skip
 
 
@@ -86,6 +86,18 @@ def test_shards(
     assert "t.py::test_1" in capsys.readouterr().out
     assert cli.main(["report", str(out), "--root", str(shop.root)]) == 0
     assert re.search(r"^TOTAL +17 +6 +64\.7%$", capsys.readouterr().out, re.M)
+
+
+def test_shard_without_its_hidden_files(
+    shop: Shop, shards: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As actions/upload-artifact leaves it by default: named, not silently without its tests."""
+    (tmp_path / "shard-0/.coverage").unlink()
+    assert cli.main(["report", *shards, "--root", str(shop.root)]) == 0
+    said = capsys.readouterr()
+    assert "64.7%" in said.out
+    assert said.err.count(".coverage: is not there") == 1
+    assert f"{tmp_path / 'shard-0/.coverage'}: is not there" in said.err
 
 
 def test_shards_of_different_source(shop: Shop, shards: list[str], tmp_path: Path) -> None:
@@ -155,6 +167,22 @@ def test_trend(shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     before.write_text('{"total": {"statements": 1, "covered": 2}, "time": 1}')
     assert cli.main([*both]) == 1
     assert "is no JSON report" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "text"),
+    [
+        ((10, 5), (10, 5), ""),
+        ((10, 5), (4, 2), ""),
+        ((10, 6), (10, 5), "+10.0 points"),
+        ((100_000, 50_000), (100_000, 50_004), "-0.004 points"),
+        ((10**7, 10**7 - 1), (10**7, 10**7), "-0.00001 points"),
+    ],
+)
+def test_a_change_is_not_shown_as_none(
+    now: tuple[int, int], before: tuple[int, int], text: str
+) -> None:
+    assert texts.points(Tally("", *now), Tally("", *before)) == text
 
 
 # Unit tests.

@@ -78,8 +78,29 @@ def test_replaced_and_vendored_above(tmp_path: Path) -> None:
     assert own.locate("example.com/b/b.go") == "services/b/b.go"
     assert own.locate("example.com/fork/x.go") == "third/fork/x.go"
     assert own.locate("example.com/v/v.go") == "vendor/example.com/v/v.go"
-    assert own.locate("example.com/other/o.go") is None  # nothing names it: it is not looked for
+    assert own.locate("example.com/other/o.go") == "other/o.go"  # though nothing names it
     assert own.locate("example.com/c/c.go") is None
+
+
+def test_services_beside_their_tests(tmp_path: Path) -> None:
+    """pytest's root directory is then not above them; and of two of one name the nearer stands."""
+    for name, text in {
+        "services/a/go.mod": "module example.com/a\n",
+        "services/a/a.go": "",
+        "e2e/go.mod": "module example.com/e2e\n",
+        "e2e/pytest.ini": "",
+        "e2e/fork/go.mod": "module example.com/b\n",
+        "e2e/fork/b.go": "",
+        "b/go.mod": "module example.com/b\n",
+        "b/b.go": "",
+        ".git/HEAD": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    own = sources.repository(tmp_path / "e2e")
+    assert own.locate("example.com/a/a.go") == "services/a/a.go"
+    assert own.locate("example.com/b/b.go") == "e2e/fork/b.go"
+    assert set(sources.record(own)) == {"services/a/a.go", "e2e/fork/b.go"}
 
 
 def test_modules_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -353,7 +353,9 @@ class Cluster:
         monkeypatch.setattr(image, "write_archive", lambda archive, **_: archive.touch())
         monkeypatch.setattr(forward, "connect", self._connect)
         engine = SimpleNamespace(arch="amd64", address=lambda _: "10.0.0.1")
-        made: Any = SimpleNamespace(nodes=self.nodes, forwarded=range(0), engine=engine)
+        made: Any = SimpleNamespace(
+            nodes=self.nodes, forwarded=(), engine=engine, created=True, ledger=None
+        )
         early: Any = self.nodes[:1]
         self.provider = Provider(
             rootdir=tmp_path,

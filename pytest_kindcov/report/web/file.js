@@ -43,6 +43,8 @@
     if (test >= 0) parts.push(`t=${tests[test][0]}`);
     const url = parts.length ? `#${parts.join("&")}` : location.pathname + location.search;
     history.replaceState(null, "", url);
+    // The test that is chosen stays so in the next file.
+    for (const link of document.querySelectorAll("nav a")) link.hash = test < 0 ? "" : `t=${tests[test][0]}`;
   };
   const go = (to, scroll = true) => {
     row.get(line)?.classList.remove("here");
@@ -91,14 +93,19 @@
 
   // What a test ran: all else is dimmed.
   const tools = make("div", "", { class: "tools" });
+  const own = [...new Set([...members.keys()].flatMap((set) => [...testsOf(set)]))]
+    .filter((one) => one >= 0).sort((a, b) => a - b);
   const field = make("input", "", {
-    type: "search", list: "tests", placeholder: "Lines that a test ran…", "aria-label": "Test",
+    type: "search", list: "tests", "aria-label": "Test, or number of a line",
+    placeholder: own.length ? "Lines that a test ran, or a line's number…" : "A line's number…",
   });
   const options = make("datalist", "", { id: "tests" });
   const found = make("span", "", { class: "found", role: "status" });
-  const own = [...new Set([...members.keys()].flatMap((set) => [...testsOf(set)]))]
-    .filter((one) => one >= 0).sort((a, b) => a - b);
   for (const one of own) options.append(make("option", "", { value: tests[one][1] }));
+  const steps = [];
+  // Lines that `jump` leads to.
+  const isMark = (li) =>
+    li && (test >= 0 ? !li.classList.contains("dim") : li.matches(".m, .p"));
   const choose = (to) => {
     test = to;
     const hit = new Set([...members.keys()].filter((set) => test >= 0 && testsOf(set).has(test)));
@@ -109,6 +116,7 @@
       li.classList.toggle("dim", test >= 0 && !ran);
     }
     field.value = test >= 0 ? tests[test][1] : "";
+    for (const button of steps) button.disabled = !rows.some(isMark);
     for (const what of tools.querySelectorAll(".what")) what.textContent = test >= 0 ? "it ran" : "not run";
     found.textContent = test >= 0 ? `ran ${counted(count, "line")} here` : "";
     draw();
@@ -116,6 +124,13 @@
   };
   const pick = () => {
     const text = field.value.trim();
+    if (/^\d+$/.test(text)) {
+      choose(test); // the field says again what is chosen
+      const to = [...row.keys()].find((number) => number >= Number(text)) ?? 0;
+      if (to) go(to);
+      field.blur();
+      return;
+    }
     const exact = own.find((one) => tests[one][1] === text);
     const alike = own.filter((one) => tests[one][1].includes(text));
     if (!text) choose(-1);
@@ -129,8 +144,6 @@
   });
 
   // From one place that was not run to the next; while a test is chosen, of those that it ran.
-  const isMark = (li) =>
-    li && (test >= 0 ? !li.classList.contains("dim") : li.matches(".m, .p"));
   const jump = (step) => {
     const begins = rows.filter((li, at) => isMark(li) && !isMark(rows[at - 1]));
     const numbers = begins.map((li) => +li.id.slice(1));
@@ -140,11 +153,30 @@
   };
   for (const [text, key, step] of [["next", "n", 1], ["previous", "p", -1]]) {
     const button = make("button", `${text} `);
+    steps.push(button);
     button.append(make("span", "not run", { class: "what" }), " ", make("kbd", key));
     button.addEventListener("click", () => jump(step));
     tools.append(button);
   }
-  if (own.length) tools.prepend(field, options, found);
+  tools.prepend(field, options, found);
+  const help = make("dialog", "", { "aria-label": "Keys" });
+  const keys = make("dl");
+  for (const [key, what] of [
+    ["n", "next lines that were not run; of a chosen test: that it ran"], ["p", "previous ones"],
+    ["/", "choose a test, or go to a line"], ["Esc", "close, choose no test"],
+    ["]", "next file"], ["[", "previous file"], ["u", "all packages"], ["?", "these keys"],
+  ]) {
+    const term = make("dt");
+    term.append(make("kbd", key));
+    keys.append(term, make("dd", what));
+  }
+  help.append(make("h2", "Keys"), keys);
+  help.addEventListener("click", () => help.close());
+  document.body.append(help);
+  const ask = make("button", "", { "aria-label": "keys" });
+  ask.append(make("kbd", "?"));
+  ask.addEventListener("click", () => help.showModal());
+  tools.append(ask);
   header.append(tools);
   // Lines that are led to stand below what stays at the top.
   const makeRoom = () =>
@@ -153,15 +185,19 @@
   makeRoom();
 
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const graph = event.getModifierState("AltGraph"); // it makes a bracket on many keyboards
+    if (((event.ctrlKey || event.metaKey || event.altKey) && !graph) || help.open) return;
     if (event.key === "Escape") {
       if (!who.hidden) who.hidden = true;
       else choose(-1);
       field.blur();
     } else if (event.target !== field) {
-      if (event.key === "n") jump(1);
-      else if (event.key === "p") jump(-1);
-      else if (event.key === "/" && own.length) field.focus();
+      const step = { n: 1, j: 1, p: -1, k: -1 }[event.key];
+      const way = { "]": "next", "[": "prev", u: "up" }[event.key];
+      if (step) jump(step);
+      else if (way) document.querySelector(`nav [rel=${way}]`)?.click();
+      else if (event.key === "/") field.focus();
+      else if (event.key === "?") help.showModal();
       else return;
       event.preventDefault();
     }
@@ -185,14 +221,15 @@
   function draw() {
     const style = getComputedStyle(root);
     const colours = Object.fromEntries(
-      [["r", "--run"], ["p", "--part"], ["m", "--miss"]].map(([c, v]) => [c, style.getPropertyValue(v)]));
+      [["r", "--run"], ["p", "--part"], ["m", "--miss"], ["e", "--focus"], ["u", "--part"]]
+        .map(([c, v]) => [c, style.getPropertyValue(v)]));
     map.width = 12;
     map.height = innerHeight;
     const pen = map.getContext("2d");
     const last = rows.length ? +rows.at(-1).id.slice(1) : 1;
     const step = Math.min(map.height / last, 4);
     for (const li of rows) {
-      const colour = colours[li.classList[0]];
+      const colour = colours[li.classList[1]] ?? colours[li.classList[0]];
       if (!colour || li.classList.contains("dim")) continue;
       pen.fillStyle = colour;
       pen.fillRect(0, (+li.id.slice(1) - 1) * step, 12, Math.max(step, 1));
@@ -258,6 +295,7 @@
     }
   };
   addEventListener("hashchange", follow);
+  for (const button of steps) button.disabled = !rows.some(isMark);
   follow();
   draw();
   if (CSS.highlights && rows.length < 20000) requestAnimationFrame(paint);

@@ -104,6 +104,10 @@
       words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
       show();
     });
+    field.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") [...table.querySelectorAll(".file a")].find((link) => link.checkVisibility())?.click();
+      if (event.key === "Escape") field.blur();
+    });
     const views = [["By package", false], ["All files", true]].map(([title, want]) => {
       const button = make("button", title, { "aria-pressed": String(!want) });
       button.addEventListener("click", () => {

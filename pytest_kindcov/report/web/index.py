@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_kindcov.report.texts import points
 from pytest_kindcov.report.web.parts import bar, counted, key, name, number, page, spans, stacked
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ def href(source: Source) -> str:
     return f"{key(source.name)}.html"
 
 
+def order(report: Report) -> list[Source]:
+    """All files as the page lists them: by package, then by name."""
+    return sorted(report.files, key=lambda file: (file.package, file.shown))
+
+
 def _moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(seconds)).strip()
 
@@ -63,12 +69,9 @@ def _moment(seconds: float) -> str:
 def _head(report: Report) -> str:
     total, trend = report.total, ""
     if report.previous is not None:
-        points = 100 * (total.share - report.previous.tally.share)
-        word = f"{float(points):+.1f} points" if points else "as"
-        joint = "since" if points else "in"
-        trend = (
-            f'<span class="trend">{word} {joint} the run of {_moment(report.previous.time)}</span>'
-        )
+        change = points(total, report.previous.tally)
+        word = f"{change} since" if change else "as in"
+        trend = f'<span class="trend">{word} the run of {_moment(report.previous.time)}</span>'
     title = name(report.title) if report.title else "Coverage of Go programs"
     return f"""\
 <header>
@@ -128,8 +131,9 @@ def _packages(report: Report) -> str:
         shares = {s.name: (s.both, s.e2e, s.unit, s.neither) for s in report.shares()}
         by_file = _shares(report)
     files: dict[str, list[tuple[Source, Sequence[int] | None]]] = {}
-    for index, file in enumerate(report.files):
-        own = by_file[index] if by_file else None
+    number_of = {file.name: index for index, file in enumerate(report.files)}
+    for file in order(report):
+        own = by_file[number_of[file.name]] if by_file else None
         files.setdefault(file.package, []).append((file, own))
 
     rows = []
@@ -138,7 +142,7 @@ def _packages(report: Report) -> str:
             f'<tbody><tr class="package"><th scope="row">{name(tally.name)}'
             f"{_figures(tally, shares.get(tally.name))}\n"
         )
-        for file, own in sorted(files[tally.name], key=lambda pair: pair[0].shown):
+        for file, own in files[tally.name]:
             directory, slash, base = file.shown.rpartition("/")
             mark = ' <small class="badge">generated</small>' if file.generated else ""
             mark += ' <small class="badge">source changed</small>' if file.changed else ""

@@ -65,6 +65,8 @@ class Content:
         ran: bool[N].
         functions: first line, name, statements, those that ran.
         who: None if there is no record, or nothing of it was run by a test.
+        before: the page and the name of the file before it in the list of all; None for the first.
+        after: the same of the one behind it.
 
     """
 
@@ -75,6 +77,8 @@ class Content:
     sides: Bools | None
     functions: Sequence[tuple[int, str, int, int]]
     who: File | None
+    before: tuple[str, str] | None = None
+    after: tuple[str, str] | None = None
 
 
 def render(content: Content, lists: Lists | None) -> str:
@@ -238,9 +242,14 @@ def _head(content: Content, counts: Sequence[int]) -> str:
         if counts[state] or state in (RAN, MISSED)
     )
     badge = ' <small class="badge">generated</small>' if source.generated else ""
+    ways = "".join(
+        f' <a rel="{rel}" href="{way[0]}">{arrow} {name(way[1].rpartition("/")[2])}</a>'
+        for rel, arrow, way in (("prev", "←", content.before), ("next", "→", content.after))
+        if way
+    )
     return f"""\
 <header>
-<nav><a href="../index.html">All packages</a></nav>
+<nav><a rel="up" href="../index.html">All packages</a>{ways}</nav>
 <h1>{name(path + slash) if path else ""}<b>{name(file)}</b>{badge}</h1>
 <p class="figures"><strong>{tally.percent}</strong> {bar(tally.covered, tally.statements)}
 <span>{number(tally.covered)} of {counted(tally.statements, "statement")} run</span></p>
