@@ -6,8 +6,6 @@ import json
 import os
 import sys
 import threading
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov.errors import ClusterError
@@ -16,22 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from pytest_kindcov.cluster.execute import Executed
+
 Object = dict[str, Any]
 """A Kubernetes object as its manifest shows it."""
 
 FIELD_MANAGER = "pytest-kindcov"
 # Seconds to connect, and for an answer; an answer takes milliseconds.
 _DEADLINE = (5, 30)
-
-
-@dataclass(frozen=True)
-class Executed:
-    """A command that ended in a container."""
-
-    stdout: str
-    stderr: str
-    code: int
-    """Its exit code."""
 
 
 class Api:
@@ -121,7 +111,7 @@ class Api:
         except ApiException as error:
             if error.status == 404:
                 return None
-            raise _refused(f"cannot read {kind} {namespace}/{name}", error) from error
+            raise refused(f"cannot read {kind} {namespace}/{name}", error) from error
         result: Object = found.to_dict()
         return result
 
@@ -216,7 +206,7 @@ class Api:
             )
         except ApiException as error:
             if error.status != 404:
-                raise _refused(f"cannot delete {kind} {namespace}/{name}", error) from error
+                raise refused(f"cannot delete {kind} {namespace}/{name}", error) from error
 
     def raw(self, path: str) -> bytes:
         """What the API server answers to a GET of a path, such as a kubelet's metrics.
@@ -237,7 +227,7 @@ class Api:
                 _request_timeout=_DEADLINE,
             ).data
         except ApiException as error:
-            raise _refused(f"cannot read {path}", error) from error
+            raise refused(f"cannot read {path}", error) from error
         except HTTPError as error:
             raise ClusterError(
                 f"cannot read {path}", cause=str(error), slug="api-unreachable"
@@ -283,50 +273,10 @@ class Api:
             ClusterError: it could not be started, or ran longer than `timeout` seconds.
 
         """
-        from kubernetes import client
-        from kubernetes.client.exceptions import ApiException
-        from kubernetes.stream import stream
-        from kubernetes.stream.ws_client import ERROR_CHANNEL
+        from pytest_kindcov.cluster import execute
 
-        # A client of its own: `stream` changes it while it connects.
-        core = client.CoreV1Api(client.ApiClient(configuration=self._http.configuration))
-        try:
-            session = stream(
-                core.connect_get_namespaced_pod_exec,
-                pod,
-                namespace,
-                container=container,
-                command=list(command),
-                stdout=True,
-                stderr=True,
-                _preload_content=False,
-                _request_timeout=_DEADLINE,
-            )
-        except ApiException as error:
-            raise _refused(f"cannot run {command[0]}", error, "exec-refused") from error
-        deadline = time.monotonic() + timeout
-        try:
-            while session.is_open() and time.monotonic() < deadline:
-                session.update(timeout=1)
-            if session.is_open():
-                raise ClusterError(
-                    f"{command[0]} did not end",
-                    cause=f"it ran for {timeout:.0f} s, and goes on",
-                    remedy="give it longer with timeout=",
-                    slug="exec-timeout",
-                )
-            status = json.loads(session.read_channel(ERROR_CHANNEL) or "{}")
-            done = Executed(session.read_stdout(), session.read_stderr(), _exit_code(status))
-        finally:
-            session.close()
-        if done.code < 0:
-            raise ClusterError(
-                f"cannot run {command[0]}",
-                cause=str(status.get("message") or "the connection ended"),
-                remedy="is the program in the image?",
-                slug="exec-refused",
-            )
-        return done
+        where = namespace, pod, container
+        return execute.run(self._http.configuration, where, command, timeout)
 
     def close(self) -> None:
         """Close the connections."""
@@ -350,7 +300,7 @@ class Api:
         try:
             result: Object = call().to_dict()
         except ApiException as error:
-            raise _refused(what, error) from error
+            raise refused(what, error) from error
         except HTTPError as error:
             raise ClusterError(what, cause=str(error), slug="api-unreachable") from error
         return result
@@ -390,17 +340,8 @@ def container_statuses(pod: Object) -> list[Object]:
     ]
 
 
-def _exit_code(status: Object) -> int:
-    """The exit code that the API server tells of a command; -1 when it did not run."""
-    if status.get("status") == "Success":
-        return 0
-    for cause in (status.get("details") or {}).get("causes") or []:
-        if cause.get("reason") == "ExitCode":
-            return int(cause["message"])
-    return -1
-
-
-def _refused(what: str, error: Any, slug: str = "api-refused") -> ClusterError:
+def refused(what: str, error: Any, slug: str = "api-refused") -> ClusterError:
+    """What the API server said when it refused something."""
     try:
         message = str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):

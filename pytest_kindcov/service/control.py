@@ -14,7 +14,8 @@ from pytest_kindcov.service.found import API_VERSIONS, SCALED, running
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_kindcov.cluster.api import Api, Executed, Object
+    from pytest_kindcov.cluster.api import Api, Object
+    from pytest_kindcov.cluster.execute import Executed
     from pytest_kindcov.service.goservice import GoService
 
 T = TypeVar("T")

@@ -10,7 +10,8 @@ from pytest_kindcov.errors import ManifestError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pytest_kindcov.cluster.api import Api, Executed
+    from pytest_kindcov.cluster.api import Api
+    from pytest_kindcov.cluster.execute import Executed
 
 T = TypeVar("T")
 

@@ -50,7 +50,7 @@ def place(
 def run_in(place: Runner, directory: Path, *args: str) -> str:
     """A run that passed; its output."""
     options = ("--kind-coverage", "--cluster-name", NAME, "--keep-cluster", "-v", *args)
-    run = place(directory, *options)
+    run = place(directory, *options, timeout=900)
     assert run.code == 0
     return run.output
 
@@ -89,6 +89,8 @@ def deploys(tmp_path: Path) -> Path:
     """A repository whose services come to the cluster in all ways."""
     programs = ROOT / "tests/programs"
     copy = shutil.copytree(programs / "deploys", tmp_path / "deploys")
+    (copy / "services.py").rename(copy / "conftest.py")
+    (copy / "checks.py").rename(copy / "test_deploys.py")
     for name in ("shapes", "operator"):
         shutil.copytree(programs / name, copy / name)
     (copy / "pytest.ini").write_text("[pytest]\n")

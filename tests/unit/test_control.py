@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_kindcov.cluster.api import Executed
+from pytest_kindcov.cluster.execute import Executed
 from pytest_kindcov.errors import ClusterError, DeployError, ManifestError
 from pytest_kindcov.service.goservice import GoService
 

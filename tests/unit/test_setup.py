@@ -373,11 +373,11 @@ def test_helm_is_found_or_compiled_once(tmp_path: Path, monkeypatch: pytest.Monk
     go.write_text(f'#!/bin/sh\necho "$2" >> {tmp_path}/asked\n'
                   f'printf \'{text}\' > "$GOBIN/helm"; chmod 755 "$GOBIN/helm"\n')  # fmt: skip
     go.chmod(0o755)
-    monkeypatch.setattr(tools.machine, "which", lambda _: None)
+    monkeypatch.setattr(machine, "which", lambda _: None)
     env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     for _ in range(2):
         found = tools.ensure_helm(env, tools.Go(go))
         assert found == tmp_path / "cache/kindcov/bin/helm"
     assert (tmp_path / "asked").read_text() == f"helm.sh/helm/v3/cmd/helm@v{tools.HELM}\n"
-    monkeypatch.setattr(tools.machine, "which", lambda _: str(found))
+    monkeypatch.setattr(machine, "which", lambda _: str(found))
     assert tools.ensure_helm({}, tools.Go(go)) == found

@@ -1,23 +1,29 @@
-"""Run by tests/cluster/test_deploys.py."""
+"""Tests of the services; tests/cluster/test_deploys.py runs them, as `test_deploys.py`."""
+
+from __future__ import annotations
 
 import urllib.request
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from kubernetes import client, config
 
+if TYPE_CHECKING:
+    from pytest_kindcov import GoService
 
-def get(service, path):
+
+def get(service: GoService, path: str) -> int:
     with urllib.request.urlopen(service.url + path, timeout=5) as answer:
-        return answer.status
+        return int(answer.status)
 
 
-def test_all_kinds(many):
+def test_all_kinds(many: GoService) -> None:
     assert get(many, "/alpha") == 200
     kinds = sorted(kind for _, kind, _ in many.workloads)
     assert kinds == ["CronJob", "DaemonSet", "Job", "Pod", "StatefulSet"]
 
 
-def test_cron_job(many, kind_cluster):
+def test_cron_job(many: GoService, kind_cluster: Any) -> None:
     with config.new_client_from_config(str(kind_cluster.kubeconfig_path)) as api:
         batch = client.BatchV1Api(api)
         template = batch.read_namespaced_cron_job("nightly", "default").spec.job_template
@@ -26,33 +32,33 @@ def test_cron_job(many, kind_cluster):
         many.wait(lambda: batch.read_namespaced_job("by-hand", "default").status.succeeded)
 
 
-def test_bare_pod_is_not_restarted(many):
+def test_bare_pod_is_not_restarted(many: GoService) -> None:
     with pytest.raises(Exception, match="pod bare cannot be restarted"):
         many.restart()
 
 
-def test_made_by_an_operator(made, operator):
+def test_made_by_an_operator(made: GoService, operator: GoService) -> None:
     assert get(made, "/beta") == 200
     assert made.workloads == (("made", "Pod", "made-0"),)
     made.restart()
     assert get(made, "/alpha") == 200
 
 
-def test_given_by_a_function(given):
+def test_given_by_a_function(given: GoService) -> None:
     assert get(given, "/alpha") == 200
 
 
-def test_deployed_by_a_function(tool):
+def test_deployed_by_a_function(tool: GoService) -> None:
     assert get(tool, "/beta") == 200
     assert "bye" not in tool.logs()
 
 
-def test_restart(digest):
+def test_restart(digest: GoService) -> None:
     digest.restart()
     assert get(digest, "/alpha") == 200
 
 
-def test_scale(digest):
+def test_scale(digest: GoService) -> None:
     digest.scale(0)
     with pytest.raises(OSError):
         get(digest, "/alpha")
@@ -64,7 +70,7 @@ def test_scale(digest):
     assert get(digest, "/beta") == 200
 
 
-def test_exec(digest):
+def test_exec(digest: GoService) -> None:
     done = digest.exec(["/digest"], check=False)
     assert done.code == 2
     assert "address already in use" in done.stderr
@@ -74,7 +80,7 @@ def test_exec(digest):
         digest.exec(["/bin/sh"])
 
 
-def test_wait_says_what_came_last(digest):
+def test_wait_says_what_came_last(digest: GoService) -> None:
     with pytest.raises(Exception, match="condition-not-met") as error:
         digest.wait(lambda: get(digest, "/nothing") == 200, timeout=0.5, what="something")
     assert "service digest: something: not within" in str(error.value)

@@ -1,4 +1,8 @@
-"""Services that come to the cluster in every way."""
+"""Services that come to the cluster in every way; copied, it is a `conftest.py`."""
+
+from __future__ import annotations
+
+from typing import Any
 
 from kubernetes import client, config, utils
 
@@ -18,7 +22,7 @@ made = go_service(
 )
 
 
-def pod(target: Target) -> dict:
+def pod(target: Target) -> dict[str, Any]:
     """A Deployment as an object."""
     labels = {"app": target.service}
     container = {
