@@ -1,4 +1,4 @@
-"""pytester for the plugin's own tests; what must not be skipped in CI."""
+"""pytester for the plugin's own tests; what runs side by side; what must not be skipped in CI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,21 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 pytest_plugins = ["pytester"]
-MUST = ("tests/cluster", "tests/browser", "tests/unit/test_reports.py")
+MUST = ("tests/cluster", "tests/faults", "tests/browser", "tests/unit/test_reports.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under `-n --dist=loadgroup`: what shares a daemon or a cluster shares a worker.
+
+    Everything else goes by its file, whose fixtures are made once then.
+    """
+    for item in items:
+        values = getattr(getattr(item, "callspec", None), "params", {})
+        if values.get("engine") == "docker":
+            group = "docker"
+        else:
+            group = "faults" if "tests/faults" in item.nodeid else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,11 +1,15 @@
 """Coverage files, as ratios to `go tool covdata`: `python bench/covdata.py [ROUNDS]`.
 
-The files are those of 1,001 processes of one real program, gofmt with the standard library: once
-each with source files of its own, once all with the same. Whole processes are measured in turns,
-interpreter start included; `go tool covdata` as one calls it, and its program alone, without what
-the go command does before. Then what happens in the process, and the least that numpy can do; and
-how long and how large it is to load meta data of 100,000 units. Medians; seconds mean nothing on
-another machine, ratios do.
+The files are those of 1,001 processes of one real program, gofmt with the standard library, each
+with source files of its own: 25 MB. One of them, 100 and all become a text profile. Whole processes
+are measured in turns, interpreter start included: `go tool covdata` as one calls it, its program
+alone without what the go command does before, and `kindcov report`; and, to show the limits, Python
+that does nothing, Python that imports numpy, and the least that numpy needs for the bytes of the
+files. Then how long and how large it is to load meta data of 100,000 units.
+
+Medians and the range; the ratio is the median of the rounds' own. Seconds mean nothing on another
+machine, and nothing at all while it does other things: then `cpu`, processor time, says more. A
+goal that is missed is printed as a miss.
 """
 
 from __future__ import annotations
@@ -29,65 +33,121 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PROCESSES = 1001
+COUNTS = (1, 100, PROCESSES)
+INPUTS = 4  # source files of each process
 UNITS = 100_000
+GO = "go tool covdata"
+# How many times as long as Go's tool: goals.
+WHOLE, INSIDE = 1.0, 1 / 3
+MILLISECONDS, TIMES = 50, 10  # of meta data with 100,000 units: to load, and of the file's size
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
-    begin = time.perf_counter()
+def measured(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds that it takes, and seconds of processor time, children included."""
+
+    def cpu() -> float:
+        times = os.times()
+        return times.user + times.system + times.children_user + times.children_system
+
+    before, begin = cpu(), time.perf_counter()
     work()
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, cpu() - before
 
 
-def record(directory: Path) -> list[Path]:
-    """Run the program, and give back the two directories with its files."""
+def record(directory: Path) -> Path:
+    """Run the program, and give back the directory with its files."""
     root = subprocess.run(["go", "env", "GOROOT"], capture_output=True, text=True, check=True)
     source = Path(root.stdout.strip()) / "src"
     program = directory / "gofmt"
     build = ["go", "build", "-cover", "-covermode=atomic", "-coverpkg=std,cmd/gofmt", "-o"]
     subprocess.run([*build, program, "."], cwd=source / "cmd" / "gofmt", check=True)
-    files = sorted(file for file in source.rglob("*.go") if file.stat().st_size < 40_000)
-    own = [files[number * len(files) // (3 * PROCESSES)] for number in range(3 * PROCESSES)]
-    found = []
-    # Rewriting three files runs more of the library: 26 KB of counters each.
+    files = sorted(file for file in source.rglob("*.go") if file.stat().st_size < 100_000)
+    chosen = [str(files[n * len(files) // (INPUTS * PROCESSES)]) for n in range(INPUTS * PROCESSES)]
+    # Rewriting runs more of the library.
     command = [str(program), "-d", "-s", "-r", "a[b:len(a)] -> a[b:]"]
-    for name, inputs in (("different", own), ("same", own[:3] * PROCESSES)):
-        target = directory / name
-        target.mkdir()
-        environment = {**os.environ, "GOCOVERDIR": str(target)}
-        for first in range(0, 3 * PROCESSES, 3):
-            arguments = [*command, *map(str, inputs[first : first + 3])]
-            subprocess.run(arguments, env=environment, check=False, capture_output=True)
-        found.append(target)
-    return found
+    target = directory / "all"
+    target.mkdir()
+    for number in range(PROCESSES):
+        subprocess.run(
+            [*command, *chosen[number::PROCESSES]],
+            env={**os.environ, "GOCOVERDIR": str(target)},
+            check=False,
+            capture_output=True,
+        )
+    return target
 
 
-def compare(data: Path, rounds: int) -> None:
-    """Measure in turns and print the medians and their ratios."""
+def some(data: Path, count: int) -> Path:
+    """A directory with so many of the counter files."""
+    target = data.parent / f"files-{count}"
+    target.mkdir()
+    counters = sorted(data.glob("covcounters.*"))
+    for file in [*data.glob("covmeta.*"), *counters[:: len(counters) // count][:count]]:
+        os.link(file, target / file.name)
+    return target
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """That of the processes: as when installed, a package has its bytecode."""
+    own = {**os.environ, "PYTHONPYCACHEPREFIX": str(directory / "bytecode")}
+    own.pop("PYTHONDONTWRITEBYTECODE", None)
+    return own
+
+
+def compare(data: Path, count: int, rounds: int) -> None:
+    """Measure in turns and print what comes of it."""
     tool = subprocess.run(
         ["go", "tool", "-n", "covdata"], capture_output=True, text=True, check=True
     ).stdout.strip()
     go, own = data.parent / "go.out", data.parent / "own.out"
-    commands: dict[str, list[str]] = {
-        "go tool covdata": ["go", "tool", "covdata", "textfmt", f"-i={data}", f"-o={go}"],
-        "covdata alone": [tool, "textfmt", f"-i={data}", f"-o={go}"],
-        "kindcov": [sys.executable, "-m", "pytest_kindcov", "report", str(data)],
+    text = [f"-i={data}", f"-o={go}"]
+    kindcov = [sys.executable, "-m", "pytest_kindcov", "report", str(data), "--report", f"go:{own}"]
+    commands = {
+        GO: ["go", "tool", "covdata", "textfmt", *text],
+        "covdata alone": [tool, "textfmt", *text],
+        "kindcov report": kindcov,
+        "python": [sys.executable, "-c", "pass"],
+        "python, numpy": [sys.executable, "-c", "import numpy"],
     }
-    commands["kindcov"] += ["--report", f"go:{own}"]
-    times: dict[str, list[float]] = {name: [] for name in (*commands, "in process", "the least")}
-    for _ in range(rounds):
-        for name, command in commands.items():
-            times[name].append(seconds(lambda c=command: subprocess.run(c, check=True)))  # type: ignore[misc]
-        times["in process"].append(seconds(lambda: in_process(data)))
-        times["the least"].append(seconds(lambda: least(data)))
+    env = environment(data.parent)
+
+    def process(name: str) -> Callable[[], object]:
+        return lambda: subprocess.run(
+            commands[name], check=True, env=env, cwd=data.parent, stdout=subprocess.DEVNULL
+        )
+
+    works = {name: process(name) for name in commands}
+    works |= {"in process": lambda: in_process(data), "the least": lambda: least(data)}
+    for work in works.values():
+        work()
     if sorted(go.read_bytes().splitlines()) != sorted(own.read_bytes().splitlines()):
         raise SystemExit("the profiles differ")
-    size = sum(file.stat().st_size for file in data.iterdir())
-    print(f"{data.name}: {PROCESSES} files, {size / 1e6:.1f} MB")
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    for name, value in medians.items():
-        one, other = value / medians["go tool covdata"], value / medians["covdata alone"]
-        print(f"  {name:16} {value:.3f} s, {one:.2f} x go tool covdata, {other:.2f} x it alone")
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            taken[name].append(measured(work))
+    size = sum(file.stat().st_size for file in data.glob("covcounters.*"))
+    print(f"\n{count:,} files, {size / 1e6:.1f} MB, {rounds} rounds\n")
+    print(f"| | median ms | range ms | cpu ms | x {GO} | goal |")
+    print("|---|---|---|---|---|---|")
+    goals = {"kindcov report": WHOLE}
+    if count == PROCESSES:
+        goals["in process"] = INSIDE
+    for name, pairs in taken.items():
+        wall = [1e3 * pair[0] for pair in pairs]
+        ratio = statistics.median(a / b for (a, _), (b, _) in zip(pairs, taken[GO], strict=True))
+        cpu = statistics.median(1e3 * pair[1] for pair in pairs)
+        print(
+            f"| {name} | {statistics.median(wall):.0f} | {min(wall):.0f}-{max(wall):.0f} "
+            f"| {cpu:.0f} | {ratio:.2f} | {verdict(ratio, goals.get(name))} |"
+        )
+
+
+def verdict(value: float, goal: float | None) -> str:
+    """`<= 1.00, holds`."""
+    if goal is None:
+        return ""
+    return f"<= {goal:.2f}, {'holds' if value <= goal else 'MISSED'}"
 
 
 def in_process(data: Path) -> bytes:
@@ -145,22 +205,27 @@ def large(base: Meta) -> bytes:
 def loading(base: Meta, rounds: int) -> None:
     """Print how long it takes to load large meta data, and its peak of memory."""
     data = large(base)
-    spent = statistics.median(seconds(lambda: meta.read(data)) for _ in range(4 * rounds))
+    spent = statistics.median(measured(lambda: meta.read(data))[0] for _ in range(4 * rounds))
     tracemalloc.start()
     found = meta.read(data)
     peak = tracemalloc.get_traced_memory()[1] + len(data)
     tracemalloc.stop()
-    units = f"{len(found):,} units, {found.functions:,} functions"
-    print(f"meta data of {units}: {spent * 1e5 / len(found) * 1e3:.0f} ms for 100,000 units,")
-    print(f"  {peak / len(data):.1f} x the file's {len(data):,} bytes at the peak, file included")
+    taken, times = 1e3 * spent * UNITS / len(found), peak / len(data)
+    print(f"\nMeta data of {len(found):,} units, {found.functions:,} functions:")
+    print(f"{taken:.0f} ms for 100,000 units, {verdict(taken, MILLISECONDS)};")
+    print(
+        f"at the peak {times:.1f} x the file's {len(data):,} bytes, file included, "
+        f"{verdict(times, TIMES)}"
+    )
 
 
 def main() -> None:
     """Record the files, then measure."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
     with tempfile.TemporaryDirectory() as name:
-        for data in record(Path(name)):
-            compare(data, rounds)
+        data = record(Path(name))
+        for count in COUNTS:
+            compare(some(data, count), count, rounds)
         loading(store.read([data]).programs[0].meta, rounds)
 
 

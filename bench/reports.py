@@ -75,7 +75,8 @@ def main() -> None:
             where = types.emit(types.parse(text), report, out)
             spent = time.perf_counter() - begin
             total += spent
-            print(f"{kind:18} {spent:5.1f} s, {size(Path(where)) / 1e6:6.1f} MB")
+            made = Path(where).parent if types.TYPES[kind].first else Path(where)
+            print(f"{kind:18} {spent:5.1f} s, {size(made) / 1e6:6.1f} MB")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
         print(f"{'all':18} {total:5.1f} s; {peak:.0f} MB; {report.total.percent} of", end=" ")
         print(f"{report.total.statements:,} statements, {len(report.lines):,} lines")

@@ -101,3 +101,25 @@ class NewlyCovered:
             letter,
             (word[0] + text, word[1]) if isinstance(word, tuple) else word + text,
         )
+
+
+class Outcomes:
+    """Notes how each test ended, also those that ran in workers.
+
+    Args:
+        tests: gets it, by node id: see `report.make.Run`.
+
+    """
+
+    def __init__(self, tests: dict[str, str]) -> None:
+        self._tests = tests
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A part of a test ended. One that needed a second try has failed."""
+        before = self._tests.setdefault(report.nodeid, "")
+        if report.outcome not in ("passed", "skipped"):
+            self._tests[report.nodeid] = "failed"
+        elif report.outcome == "skipped" and before != "failed":
+            self._tests[report.nodeid] = "skipped"
+        elif report.when == "call" and not before:
+            self._tests[report.nodeid] = "passed"

@@ -189,6 +189,7 @@ def shown(args: Sequence[str | Path]) -> str:
     """A command as a person reads it: the program's base name, long lists cut."""
     words = [str(arg) for arg in args]
     line = " ".join([os.path.basename(words[0]), *words[1:]])  # noqa: PTH119 (not a path we open)
+    line = " ".join(line.split())  # a script is one line here
     return line if len(line) <= 160 else f"{line[:157]}..."
 
 

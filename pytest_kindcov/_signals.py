@@ -3,61 +3,71 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
-class TermBridge:
-    """Turns SIGTERM into KeyboardInterrupt: pytest runs no hook on SIGTERM; CI cancels with it."""
+class Signals:
+    """What SIGINT and SIGTERM do to a run; in threads other than the main one nothing is done.
 
-    def __init__(self) -> None:
-        self._before: Any = None
-        self._installed = False
+    Args:
+        tell: prints a line.
+        used: whether the run has anything to clean up.
 
-    def install(self) -> None:
-        """Install the handler; only in the main thread and only where nobody else has one."""
-        if self._installed or threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-            return
-        self._before = signal.signal(signal.SIGTERM, _interrupt)
-        self._installed = True
+    """
 
-    def remove(self) -> None:
+    def __init__(self, tell: Callable[[str], None], used: Callable[[], bool]) -> None:
+        self._tell = tell
+        self._used = used
+        self._before: dict[int, Any] = {}
+        self._shielded = False
+        self._ignored = 0
+
+    def bridge(self) -> None:
+        """SIGTERM interrupts from now on: pytest runs no hook on it, and CI cancels with it.
+
+        Only where nobody else has a handler.
+        """
+        if _in_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            self._handle(signal.SIGTERM, self._terminate)
+
+    def shield(self) -> None:
+        """The end begins: the next of both only prints a message, each further one interrupts."""
+        if _in_main_thread() and not self._shielded:
+            self._shielded = True
+            for number in _ENDING:
+                self._handle(number, self._refuse)
+
+    def restore(self) -> None:
         """Put back what was there."""
-        if self._installed:
-            signal.signal(signal.SIGTERM, self._before)
-            self._installed = False
+        if _in_main_thread():
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+            self._before.clear()
 
+    def _handle(self, number: int, handler: Callable[[int, object], None]) -> None:
+        self._before.setdefault(number, signal.signal(number, handler))
 
-def _interrupt(_signum: int, _frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-@contextlib.contextmanager
-def shield(tell: Callable[[str], None]) -> Iterator[None]:
-    """While inside, the first SIGINT or SIGTERM only prints a message; the second interrupts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    seen = 0
-
-    def handler(_signum: int, _frame: object) -> None:
-        nonlocal seen
-        seen += 1
-        if seen > 1:
+    def _terminate(self, _signum: int, _frame: object) -> None:
+        if self._used():
             raise KeyboardInterrupt
-        tell("coverage is being saved and the cluster deleted; interrupt once more to give up")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    before = {number: signal.signal(number, handler) for number in _ENDING}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+    def _refuse(self, _signum: int, _frame: object) -> None:
+        self._ignored += 1
+        if self._ignored > 1:
+            raise KeyboardInterrupt
+        with contextlib.suppress(RuntimeError):  # it came while a line was being printed
+            self._tell("the run is being ended; interrupt once more to go without its coverage")
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -19,8 +19,13 @@ class XdistHooks:
         self._owner = owner
         self._watching = False
 
-    def pytest_xdist_setupnodes(self, specs: list[Any]) -> None:
+    def pytest_xdist_setupnodes(self, config: pytest.Config, specs: list[Any]) -> None:
         """Refuse workers elsewhere: kubeconfig, address and state directory are only good here."""
+        if config.option.dist == "each" and self._owner.settings.coverage:
+            raise pytest.UsageError(
+                "kindcov: --dist=each runs each test in each worker, and coverage would count it"
+                " as often; say --dist=load, or another that shares them out"
+            )
         remote = [str(spec) for spec in specs if not spec.popen]
         if remote and self._owner.settings.coverage:
             raise pytest.UsageError(

@@ -1,4 +1,4 @@
-"""The console script: `kindcov report`, `kindcov why`, `kindcov doctor`, `kindcov harvest`."""
+"""The console script: `kindcov report`, `why`, `select`, `doctor`, `harvest`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindcov._signals import TermBridge
+from pytest_kindcov._signals import Signals
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import gate, types
 
@@ -28,8 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = options.run
-    bridge = TermBridge()
-    bridge.install()  # what is half made is cleared away
+    signals = Signals(print, lambda: True)
+    signals.bridge()  # what is half made is cleared away
     try:
         return run(options)
     except KeyboardInterrupt:
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     finally:
-        bridge.remove()
+        signals.restore()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what a run left, or its data file (default: .kindcov); repeatable: newest run first",
     )
     why.set_defaults(run=_run_why)
+    _add_select(commands)
     _add_doctor(commands)
     _add_harvest(commands)
     return parser
@@ -97,9 +98,9 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--root", default=".", metavar="DIR", help="where the Go modules are (default: here)")
     add("--previous", default="", metavar="FILE", help="JSON report of the run before")
     for kind, what in (
-        (gate.FAIL_UNDER, "fail if the total, or every package or file that is GLOB, has less"),
-        (gate.WARN_UNDER, "the same, without failing"),
-        (gate.PATCH_UNDER, "fail if of the lines that are new since --compare less ran"),
+        (gate.FAIL_UNDER, "fail if the total, or a package or file that is GLOB, is under MIN"),
+        (gate.WARN_UNDER, "warn if it is under MIN"),
+        (gate.PATCH_UNDER, "fail if of the lines that are new since --compare less ran than MIN"),
     ):
         add(
             f"--{kind}",
@@ -108,7 +109,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
             type=_parsed(functools.partial(gate.parse, kind)),
             dest=f"rules_{kind}",
             metavar="MIN" if kind == gate.PATCH_UNDER else "MIN[:GLOB]",
-            help=f"{what} than MIN percent; repeatable",
+            help=f"{what} percent; repeatable",
         )
     add("--compare", default="", metavar="REF", help="the commit since which the patch counts")
     add("--unit", action="append", default=[], metavar="PATH", help="coverage of unit tests")
@@ -135,6 +136,28 @@ def _parsed(parse: Callable[[str], object], *, empty: bool = False) -> Callable[
             raise argparse.ArgumentTypeError(f"{text!r} {error}") from error
 
     return read
+
+
+def _add_select(commands: Any) -> None:
+    select = commands.add_parser(
+        "select",
+        help="which tests a change can affect",
+        description="Prints the node ids of the tests that what changed since the recorded run, or"
+        " since the working tree's branch left REF, can affect; on standard error, why. In doubt"
+        " that is all tests.",
+    )
+    select.add_argument("ref", metavar="REF", help="a commit, such as origin/main")
+    select.add_argument(
+        "--data", default=".kindcov", metavar="DIR", help="what the recorded run left"
+    )
+    select.add_argument(
+        "--tests",
+        default="",
+        metavar="FILE",
+        help="node ids, one a line, or - for standard input: print those of them that are to run,"
+        " with those that the record does not know (default: the tests of the record)",
+    )
+    select.set_defaults(run=_run_select)
 
 
 def _add_doctor(commands: Any) -> None:
@@ -260,6 +283,12 @@ def _run_harvest(options: argparse.Namespace) -> int:
     for error in result.errors:
         print(f"ERROR {error}", file=sys.stderr)
     return 1 if result.errors or not result.has_data else 0
+
+
+def _run_select(options: argparse.Namespace) -> int:
+    from pytest_kindcov import select
+
+    return select.run(options.ref, options.data, options.tests)
 
 
 def _run_why(options: argparse.Namespace) -> int:

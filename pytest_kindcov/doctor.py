@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import urllib.request
@@ -16,6 +15,7 @@ from pytest_kindcov.cluster import orphans, preflight
 from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Engine, detect
 from pytest_kindcov.cluster.preflight import FAIL, OK, WARN, Check
 from pytest_kindcov.errors import CommandError, KindCovError, ToolNotFound
+from pytest_kindcov.report import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,10 +112,7 @@ class Doctor:
         return Check("kind", OK, text)
 
     def _writable(self) -> Check:
-        existing = next(
-            each for each in [self.directory, *self.directory.absolute().parents] if each.exists()
-        )
-        if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        if place.writable(self.directory):
             return Check("directory", OK, f"{self.directory} can be written")
         remedy = "mend its permissions, or name another: --dir"
         line = f"{self.directory} cannot be written"

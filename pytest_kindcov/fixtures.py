@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_kindcov import options, state
+from pytest_kindcov import _proxy, options, state
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.handle import KindCov
 from pytest_kindcov.service.spec import ServiceSpec
@@ -124,6 +124,8 @@ def go_service(
     def service(request: pytest.FixtureRequest) -> GoService:
         """A running Go service."""
         running: GoService = _provided(request, lambda access: access.service(_whole(spec)))
+        if running.host:
+            _proxy.bypass(running.host)
         access = request.config.stash[ACCESS]
         live = access.live.coverage if request.config.stash[SETTINGS].coverage else None
         return replace(running, live=live, connect=access.api)

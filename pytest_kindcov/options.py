@@ -264,6 +264,12 @@ OPTIONS = (
         _bool,
         switch="true",
     ),
+    Option(
+        "select",
+        "",
+        "Run only the tests that what changed since the recorded run, or REF, can affect",
+        metavar="REF",
+    ),
     Option("on_fail", "true", "No report and no limits when tests failed", _bool, switch="false"),
     Option(
         "go_suites",
@@ -326,6 +332,7 @@ class Settings:
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     append: bool
+    select: str
     on_fail: bool
     missing: str
     timeout: float

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pytest_kindcov.session.run import Outcome
 
 
+# A pod may leave thousands of damaged files.
+_PROBLEMS = 30
 _OWNER = pytest.StashKey[Owner]()
 
 
@@ -45,12 +47,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
         config.stash[ACCESS] = state.View(settings, Path(worker[STATE_KEY]), worker["workerid"])
         _attribute(config)
+        if settings.select:
+            from pytest_kindcov import _select, select
+
+            found = select.Plan.from_json(worker[_select.PLAN_KEY])
+            selection = _select.Selection(lambda: found, lambda item: _needs([item])[1])
+            config.pluginmanager.register(selection, "kindcov-select")
         return
     progress = Progress(config)
     owner = Owner(settings, progress.tell, progress.flush)
     config.stash[ACCESS] = config.stash[_OWNER] = owner
     config.add_cleanup(lambda: _close_silently(owner))
+    config.pluginmanager.register(Interrupts(owner), "kindcov-interrupts")
     _attribute(config)
+    if settings.select:
+        _select_tests(config, owner)
     if config.pluginmanager.hasplugin("xdist"):
         from pytest_kindcov._xdist import XdistHooks
 
@@ -62,13 +73,32 @@ def _attribute(config: pytest.Config) -> None:
     settings = config.stash[SETTINGS]
     if not settings.coverage or settings.context != "test":
         return
-    from pytest_kindcov._contexts import ContextHooks, NewlyCovered
+    from pytest_kindcov._contexts import ContextHooks, NewlyCovered, Outcomes
 
     verbose = config.get_verbosity() > 0
     hooks = ContextHooks(config.stash[ACCESS].live, is_ours, config.stash[NODEID], verbose)
     config.pluginmanager.register(hooks, "kindcov-contexts")
     if not hasattr(config, "workerinput"):  # a worker's reports are shown by the controller
         config.pluginmanager.register(NewlyCovered(), "kindcov-newly")
+        outcomes = Outcomes(config.stash[_OWNER].outcome.tests)
+        config.pluginmanager.register(outcomes, "kindcov-outcomes")
+
+
+def _select_tests(config: pytest.Config, owner: Owner) -> None:
+    """Leave out tests that no change can affect, in this process and in all workers."""
+    from pytest_kindcov import _select, select
+
+    def make() -> select.Plan:
+        settings, cache = config.stash[SETTINGS], getattr(config, "cache", None)
+        failed = cache.get("cache/lastfailed", {}) if cache is not None else {}
+        root = config.rootpath
+        return select.plan(settings.dir, root, settings.select, failed, below=root)
+
+    def tell(text: str) -> None:
+        owner.outcome.subset = text
+
+    selection = _select.Selection(make, lambda item: _needs([item])[1], tell)
+    config.pluginmanager.register(selection, "kindcov-select")
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -86,6 +116,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly or getattr(config.option, "setupplan", False):
         return
+    in_worker = hasattr(config, "workerinput")  # they run the tests all the same
+    if session.testsfailed and not (in_worker or config.option.continue_on_collection_errors):
+        return
     specs, needed = _needs(session.items)
     if needed:
         config.stash[ACCESS].want(specs)
@@ -99,10 +132,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     outcome = owner.close(
         failed=session.exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED),
-        interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED or bool(session.shouldstop),
+        interrupted=session.exitstatus == pytest.ExitCode.INTERRUPTED
+        or bool(session.shouldstop or session.shouldfail),
         tests_failed=session.testsfailed > 0,
     )
     passed = outcome.report is None or outcome.report.passed
+    if outcome.interrupted:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
     if (outcome.errors or not passed) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -133,8 +169,13 @@ def _block(outcome: Outcome, config: pytest.Config, width: int) -> list[tuple[st
         if verbosity >= 0:
             lines.append((outcome.headline, ""))
         wanted = config.stash[SETTINGS].wanted()
-        lines += block.figures(outcome.report, wanted.reports, verbosity, width)
-    lines += [(f"WARNING {problem}", "yellow") for problem in outcome.problems]
+        if not outcome.subset:
+            lines += block.figures(outcome.report, wanted.reports, verbosity, width)
+    problems = outcome.problems[:_PROBLEMS]
+    lines += [(f"WARNING {problem}", "yellow") for problem in problems]
+    if len(outcome.problems) > len(problems):
+        more = len(outcome.problems) - len(problems)
+        lines.append((f"WARNING and {more} more of these; all are in coverage.json", "yellow"))
     if verbosity >= 0:
         lines += [(note, "") for note in outcome.notes]
     lines += [(f"SKIPPED {reason}", "yellow") for reason in outcome.skipped]
@@ -142,10 +183,10 @@ def _block(outcome: Outcome, config: pytest.Config, width: int) -> list[tuple[st
         lines.append(("no coverage was measured", "yellow"))
     lines += [(f"ERROR {error}", "red") for error in outcome.errors]
     if outcome.report is not None and verbosity >= 0:
-        directory, here = config.stash[SETTINGS].dir, Path.cwd()
+        directory, here = config.stash[_OWNER].directory, Path.cwd()
         shown = directory.relative_to(here) if directory.is_relative_to(here) else directory
         lines.append((f"wrote {listed(outcome.wrote)}", ""))
-        following = block.next_step(outcome.report, str(shown))
+        following = "" if outcome.subset else block.next_step(outcome.report, str(shown))
         lines += [(following, "")] if following else []
     return lines
 
@@ -176,6 +217,18 @@ def _is_ours(item: pytest.Item) -> bool:
 def _close_silently(owner: Owner) -> None:
     """The last resort, when pytest never came to its session's finish."""
     owner.close()
+
+
+class Interrupts:
+    """Tells the owner at once: one Ctrl-C more could cut short what others do before its end."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Ctrl-C, SIGTERM or `pytest.exit`: the session ends."""
+        self._owner.interrupted()
 
 
 class Progress:

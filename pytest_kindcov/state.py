@@ -183,7 +183,7 @@ class RemoteLive:
 
     def coverage(self, service: str = "", namespace: str = "") -> Coverage:
         """What ran so far."""
-        from pytest_kindcov.report.model import Summary, Tally
+        from pytest_kindcov.report.tally import Summary, Tally
 
         packages = self._caller.call("coverage", self._worker, service, namespace)
         return Summary([Tally(*package) for package in packages])
@@ -194,10 +194,12 @@ def attached(info: dict[str, Any]) -> KindCluster:
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
 
-    return KindCluster(
+    cluster = KindCluster(
         info["name"],
-        Path(info["kubeconfig"]),
+        Path(info["directory"], "kubeconfig"),
         kind_path=Path(info["kind"]),
         kubectl_path=Path(info["kubectl"]),
         engine=Engine(info["engine"]),
     )
+    cluster.kubeconfig_path = Path(info["kubeconfig"])
+    return cluster

@@ -6,13 +6,13 @@ import contextlib
 import json
 import os
 import threading
-from multiprocessing.connection import Client, Connection, Listener
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from multiprocessing.connection import Connection
     from pathlib import Path
 
 NAME = "live"
@@ -30,6 +30,8 @@ class Server:
     """
 
     def __init__(self, directory: Path, answer: Callable[..., Any]) -> None:
+        from multiprocessing.connection import Listener
+
         self._answer = answer
         self._open = contextlib.ExitStack()
         path = self._open.enter_context(_short(directory))
@@ -81,6 +83,8 @@ class Caller:
         """
         try:
             if self._connection is None:
+                from multiprocessing.connection import Client
+
                 with _short(self._directory) as path:
                     self._connection = Client(path, "AF_UNIX")
             self._connection.send_bytes(json.dumps([method, *arguments]).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindcov.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_kindcov.cluster.execute import Executed
@@ -101,19 +102,15 @@ class Api:
 
     def get(self, api_version: str, kind: str, name: str, namespace: str) -> Object | None:
         """One object, or None where there is none."""
-        from kubernetes.client.exceptions import ApiException
-
         resource = self._resource(api_version, kind)
         try:
-            found = self._client.get(
-                resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
-            )
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise refused(f"cannot read {kind} {namespace}/{name}", error) from error
-        result: Object = found.to_dict()
-        return result
+            with _told(f"cannot read {kind} {namespace}/{name}"):
+                result: Object = self._client.get(
+                    resource, name=name, namespace=namespace, _request_timeout=_DEADLINE
+                ).to_dict()
+                return result
+        except Absent:
+            return None
 
     def list(
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
@@ -151,10 +148,25 @@ class Api:
         )
 
     def replace(self, obj: Object) -> Object:
-        """Make an object what it was: all of it, and whose each of its fields is.
+        """Make an object what it was.
 
-        Args:
-            obj: as it was read.
+        Raises:
+            ClusterError: the API server refused it.
+
+        """
+        resource = self._resource(obj["apiVersion"], obj["kind"])
+        return self._call(
+            f"cannot put back {title(obj)}",
+            lambda: self._client.replace(
+                resource,
+                body=obj,
+                namespace=obj["metadata"].get("namespace"),
+                _request_timeout=_DEADLINE,
+            ),
+        )
+
+    def own(self, obj: Object) -> Object:
+        """Let each field of an object be whose it was: else whoever applies it next is refused.
 
         Raises:
             ClusterError: the API server refused it.
@@ -162,18 +174,15 @@ class Api:
         """
         resource = self._resource(obj["apiVersion"], obj["kind"])
         metadata = obj["metadata"]
-        where = {"namespace": metadata.get("namespace"), "_request_timeout": _DEADLINE}
-        what = f"cannot put back {title(obj)}"
-        self._call(what, lambda: self._client.replace(resource, body=obj, **where))
-        owned = {"metadata": {"managedFields": metadata.get("managedFields") or [{}]}}
         return self._call(
-            what,
+            f"cannot put back the managers of {title(obj)}",
             lambda: self._client.patch(
                 resource,
-                body=owned,
+                body={"metadata": {"managedFields": metadata.get("managedFields") or [{}]}},
                 name=metadata["name"],
+                namespace=metadata.get("namespace"),
                 content_type="application/merge-patch+json",
-                **where,
+                _request_timeout=_DEADLINE,
             ),
         )
 
@@ -190,13 +199,11 @@ class Api:
             grace: seconds for a pod to end; default: its own. 0: it is not waited for.
 
         """
-        from kubernetes.client.exceptions import ApiException
-
         resource = self._resource(api_version, kind)
         options: Object = {"propagationPolicy": "Background"}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
-        try:
+        with contextlib.suppress(Absent), _told(f"cannot delete {kind} {namespace}/{name}"):
             self._client.delete(
                 resource,
                 name=name,
@@ -204,9 +211,6 @@ class Api:
                 body=options,
                 _request_timeout=_DEADLINE,
             )
-        except ApiException as error:
-            if error.status != 404:
-                raise refused(f"cannot delete {kind} {namespace}/{name}", error) from error
 
     def raw(self, path: str) -> bytes:
         """What the API server answers to a GET of a path, such as a kubelet's metrics.
@@ -215,10 +219,7 @@ class Api:
             ClusterError: it refused, or did not answer.
 
         """
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
+        with _told(f"cannot read {path}"):
             data: bytes = self._client.request(
                 "get",
                 path,
@@ -226,12 +227,6 @@ class Api:
                 header_params={"Accept": "*/*"},
                 _request_timeout=_DEADLINE,
             ).data
-        except ApiException as error:
-            raise refused(f"cannot read {path}", error) from error
-        except HTTPError as error:
-            raise ClusterError(
-                f"cannot read {path}", cause=str(error), slug="api-unreachable"
-            ) from error
         return data
 
     def namespaced(self, obj: Object) -> bool:
@@ -250,6 +245,7 @@ class Api:
         """The last lines of a container's log (None: all); empty when there is none."""
         from kubernetes.client import CoreV1Api
         from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
 
         try:
             text: str = CoreV1Api(self._http).read_namespaced_pod_log(
@@ -260,7 +256,7 @@ class Api:
                 _request_timeout=_DEADLINE,
                 **({} if lines is None else {"tail_lines": lines}),
             )
-        except ApiException:
+        except (ApiException, HTTPError):
             return ""
         return text or ""
 
@@ -286,7 +282,8 @@ class Api:
         from kubernetes.dynamic.exceptions import ResourceNotFoundError
 
         try:
-            return self._client.resources.get(api_version=api_version, kind=kind)
+            with _told(f"cannot look up {kind}"):
+                return self._client.resources.get(api_version=api_version, kind=kind)
         except ResourceNotFoundError as error:
             raise UnknownKind(
                 f"the cluster knows no {kind} of {api_version}",
@@ -294,15 +291,8 @@ class Api:
             ) from error
 
     def _call(self, what: str, call: Any) -> Object:
-        from kubernetes.client.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
-
-        try:
+        with _told(what):
             result: Object = call().to_dict()
-        except ApiException as error:
-            raise refused(what, error) from error
-        except HTTPError as error:
-            raise ClusterError(what, cause=str(error), slug="api-unreachable") from error
         return result
 
 
@@ -316,6 +306,10 @@ def import_ahead(*, low: bool) -> None:
     if low and sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
     import kubernetes.dynamic  # noqa: F401
+
+
+class Absent(ClusterError):
+    """There is no such object."""
 
 
 class UnknownKind(ClusterError):
@@ -340,10 +334,30 @@ def container_statuses(pod: Object) -> list[Object]:
     ]
 
 
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Errors of the client as ours; `what` cannot be done then."""
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except ApiException as error:
+        raise refused(what, error) from error
+    except HTTPError as error:
+        raise ClusterError(
+            what,
+            cause=str(error),
+            remedy="is the node running, and the engine?",
+            slug="api-unreachable",
+        ) from error
+
+
 def refused(what: str, error: Any, slug: str = "api-refused") -> ClusterError:
     """What the API server said when it refused something."""
     try:
         message = str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         message = str(error.reason or error)
-    return ClusterError(what, cause=message, slug=slug)
+    kind = Absent if error.status == 404 else ClusterError
+    return kind(what, cause=message, slug=slug)

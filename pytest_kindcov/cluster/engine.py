@@ -74,7 +74,7 @@ class Engine:
         return [self.name, "exec", "-i", node, *command]
 
     def clusters(self) -> dict[str, list[Container]]:
-        """The containers of all Kind clusters, by cluster; also stopped ones."""
+        """The containers of all Kind clusters, control planes first; also stopped ones."""
         label = (
             f'{{{{index .Labels "{CLUSTER_LABEL}"}}}}'
             if self.name == "podman"
@@ -87,6 +87,8 @@ class Engine:
             cluster, name, state = [*line.split("\t"), "", ""][:3]
             running = state.lower().startswith(("running", "up "))  # podman 4 says `Up 3 minutes`
             found.setdefault(cluster, []).append(Container(name, running))
+        for nodes in found.values():
+            nodes.sort(key=lambda node: ("worker" in node.name, node.name))
         return found
 
     def remove_containers(self, names: Sequence[str]) -> None:
@@ -150,6 +152,13 @@ class Engine:
         return bool(
             self._query(lambda: self.client.image.exists(reference), f"cannot look for {reference}")
         )
+
+    def image_arch(self, reference: str) -> str:
+        """Go's name of the architecture that an image of the store is for."""
+        image = self._query(
+            lambda: self.client.image.inspect(reference), f"cannot inspect {reference}"
+        )
+        return image.architecture or ""
 
     def image_id(self, reference: str) -> str:
         """The digest of an image's config, such as `sha256:…`; empty where there is no such image.
@@ -261,20 +270,23 @@ def find_cluster(name: str, wanted: str) -> tuple[Engine, list[Container]]:
 
     Raises:
         ClusterError: there is none of that name; says which there are.
+        ToolNotFound: no engine answers.
 
     """
-    reasons = []
+    reasons, answered = [], False
     for candidate in ("docker", "podman") if wanted == "auto" else (wanted,):
         try:
             engine = detect(candidate)
+            answered = True
             clusters = engine.clusters()
         except ToolNotFound as error:
             reasons.append(error.cause or error.what)
             continue
         if name in clusters:
-            containers = clusters[name]
-            return engine, sorted(containers, key=lambda each: ("worker" in each.name, each.name))
+            return engine, clusters[name]
         reasons.append(f"{candidate} has " + (", ".join(sorted(clusters)) or "no cluster"))
+    if not answered:
+        detect(wanted)  # says so
     raise ClusterError(
         f"there is no cluster {name}",
         cause="\n".join(reasons),

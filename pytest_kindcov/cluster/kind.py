@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import platform
@@ -9,7 +10,9 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 import time
+import weakref
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest_kind
 import yaml
 
-from pytest_kindcov import _run
+from pytest_kindcov import _proxy, _run
+from pytest_kindcov._wait import wait_until
 from pytest_kindcov.cluster import failure, owners, preflight
 from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Container, Engine, detect
 from pytest_kindcov.cluster.node import IMPORT, Node
@@ -38,6 +42,7 @@ NODE_PORTS = range(30000, 32768)
 _QUERY = 60.0
 _LOAD = 300.0
 _DELETE = 120.0
+_LOCKED = 2.0  # kind holds the lock for milliseconds
 
 
 class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent is untyped
@@ -83,13 +88,25 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         """What is changed on a cluster that is to be given back as it was; None for one of ours."""
         self.whole = False
         """Whether kind made it to the end, in this run or before."""
+        _proxy.bypass("127.0.0.1", "localhost")  # where the API server is
 
     @cached_property
     def api(self) -> Any:
         """The parent's pykube client."""
         import pykube
 
-        return pykube.HTTPClient(pykube.KubeConfig.from_file(self.kubeconfig_path))
+        # pykube writes each certificate and the key that it finds in the text into a file of /tmp,
+        # readable for all and for ever; files it takes as they are.
+        config = yaml.safe_load(self.kubeconfig_path.read_text())
+        directory = Path(tempfile.mkdtemp(prefix="certificates-", dir=self.path))
+        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        for number, entry in enumerate([*config["clusters"], *config["users"]]):
+            values = entry.get("cluster") or entry.get("user") or {}
+            for name in [each for each in values if each.endswith("-data")]:
+                file = directory / f"{number}-{name}"
+                file.write_bytes(base64.b64decode(values.pop(name)))
+                values[name.removesuffix("-data")] = str(file)
+        return pykube.HTTPClient(pykube.KubeConfig(config))
 
     @cached_property
     def node_image(self) -> str:
@@ -163,6 +180,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         if present:
             self.take(present, logs)
             return
+        self._wait_unlocked()
         image = self.node_image
         hints = preflight.gate(self.engine, image, config_file)
         args = ["create", "cluster", "--name", self.name, "--retain"]
@@ -196,7 +214,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         """Use a cluster that is there already.
 
         Args:
-            containers: its nodes.
+            containers: its nodes, control planes first.
             logs: directory for its logs, should it be of no use.
 
         Raises:
@@ -213,24 +231,28 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
                 f" `{self.engine.name} start {' '.join(stopped)}`",
                 slug="cluster-not-running",
             )
+        self.kubeconfig_path = self.scratch / "kubeconfig"  # the user's may hold other clusters
         try:
             self._fetch_kubeconfig()
         except CommandError as error:
             what = f"cluster {self.name} ({self.engine.name}) is there, but it cannot be used"
             raise failure.explain(what, error, self.engine, self.name, logs) from error
         self.whole = True
+        self.nodes = [Node(each.name, self.engine) for each in containers]
 
     def delete(self) -> None:
-        """Delete the cluster with its containers and volumes; fine if it is gone already."""
-        self._kind(
-            "delete",
-            "cluster",
-            "--name",
-            self.name,
-            "--kubeconfig",
-            str(self.kubeconfig_path),
-            timeout=_DELETE,
-        )
+        """Delete the cluster with its containers and volumes; fine if it is gone already.
+
+        Raises:
+            ClusterError: what is left of it, be it only its entry in the kubeconfig.
+
+        """
+        args = ["--name", self.name, "--kubeconfig", str(self.kubeconfig_path)]
+        failed = None
+        try:
+            self._kind("delete", "cluster", *args, timeout=_DELETE)
+        except CommandError as error:
+            failed = error
         if not self.whole:
             self.engine.remove_volumes(self.name)
         left = self.engine.nodes(self.name)
@@ -240,8 +262,15 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
                 cause=f"these containers are left: {', '.join(left)}",
                 remedy=f"{self.engine.name} rm -f -v {' '.join(left)}",
                 slug="cluster-not-deleted",
-            )
+            ) from failed
         owners.release(self.name, self.engine)
+        if failed is not None:
+            raise ClusterError(
+                f"cluster {self.name} was deleted, but kind failed",
+                cause=failed.cause,
+                remedy=f"its entry may be left: `kind delete cluster {' '.join(args)}`",
+                slug="cluster-not-deleted",
+            ) from failed
 
     def load_docker_image(self, docker_image: str, nodes: Sequence[Node] | None = None) -> None:
         """Load an image of the engine's store into nodes (default: all), by a pipe."""
@@ -272,6 +301,8 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         self.ensure_kubectl()
         environment = {**os.environ, **(kwargs.pop("env", None) or {})}
         environment["KUBECONFIG"] = str(self.kubeconfig_path)
+        # Without HOME it is the working directory.
+        environment.setdefault("KUBECACHEDIR", str(self.path / "cache"))
         kwargs = {"encoding": "utf-8", "timeout": _QUERY, "stdin": subprocess.DEVNULL, **kwargs}
         if "input" in kwargs:
             del kwargs["stdin"]
@@ -367,7 +398,25 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             [self.kind_path, *args], timeout=timeout, env=self.engine.kind_env, cancel=cancel
         )
 
+    def _wait_unlocked(self) -> None:
+        """Wait for another kind that writes the kubeconfig now; one that was killed left its lock.
+
+        Kind itself looks for it last of all, when the cluster is made.
+        """
+        lock = self.kubeconfig_path.with_name(self.kubeconfig_path.name + ".lock")
+        wait_until(
+            lambda: not lock.exists(),
+            what=f"the kubeconfig {self.kubeconfig_path} is locked",
+            timeout=_LOCKED,
+            state=lambda: f"{lock} is there",
+            remedy="remove it if no kind is running; without --kubeconfig each run has a file of"
+            " its own",
+            slug="kubeconfig-locked",
+            error=ClusterError,
+        )
+
     def _own_kubeconfig(self) -> None:
+        self.kubeconfig_path.parent.mkdir(parents=True, exist_ok=True)
         self.kubeconfig_path.touch(mode=stat.S_IRUSR | stat.S_IWUSR, exist_ok=True)
         self.kubeconfig_path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 

@@ -13,8 +13,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from pytest_kindcov._wait import wait_until
 from pytest_kindcov.cluster.api import UnknownKind, title
-from pytest_kindcov.errors import KindCovError
+from pytest_kindcov.errors import ClusterError, KindCovError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,8 @@ _OWN_GROUPS = ("", "apps", "batch", "autoscaling", "policy")
 
 Entry = dict[str, Any]
 """`object` (apiVersion, kind, name, namespace) or `image` (node, reference), and what was `before`:
-the whole object, or the image's id; None and "" where there was nothing."""
+the whole object (`sets`: names of a Deployment's ReplicaSets), or the image's id; None and "" where
+there was nothing."""
 
 
 class Ledger:
@@ -74,7 +76,8 @@ class Ledger:
             if _identity({"object": named}) in self._known:
                 return
             before = api.get(obj["apiVersion"], obj["kind"], metadata["name"], namespace)
-            self._note({"object": named, "before": before})
+            sets = [] if before is None else [its["name"] for its in _sets(api, before)]
+            self._note({"object": named, "before": before, "sets": sets})
 
     def loading(self, node: Node, reference: str, before: str) -> None:
         """An image is about to be loaded into a node where its name stood for another, or none."""
@@ -82,15 +85,6 @@ class Ledger:
             entry = {"image": {"node": node.name, "reference": reference}, "before": before}
             if _identity(entry) not in self._known:
                 self._note(entry)
-
-    def had(self, obj: Object, namespace: str) -> bool:
-        """Whether an object was there before the run."""
-        named = {**obj, "name": obj["metadata"]["name"], "namespace": namespace}
-        return any(
-            entry["before"] is not None and _identity(entry) == _identity({"object": named})
-            for entry in self._entries
-            if "object" in entry
-        )
 
     def give_back(self, api: Api, nodes: Sequence[Node]) -> list[str]:
         """Make everything what it was: images first, for the pods that come back run them.
@@ -111,6 +105,10 @@ class Ledger:
             if entry["before"] is not None:
                 with _noted(problems, _title(entry)):
                     _put_back(api, entry)
+        for entry in objects:
+            if entry["before"] is not None:
+                with _noted(problems, _title(entry)):
+                    _forget_sets(api, entry)
         new = [entry for entry in objects if entry["before"] is None]
         # Their controllers must still run, to end what has finalizers.
         own = [entry for entry in new if _is_custom(entry["object"])]
@@ -170,7 +168,7 @@ def _get(api: Api, named: Object) -> Object | None:
 
 
 def _put_back(api: Api, entry: Entry) -> None:
-    """Make an object what it was; pods of a workload that stays are renewed: they ran our image."""
+    """Make an object what it was; the pods of one that did not change run our image: they go."""
     before, named = entry["before"], entry["object"]
     now = _get(api, named)
     if now is not None and named["kind"] in ("Pod", "Job"):
@@ -179,13 +177,53 @@ def _put_back(api: Api, entry: Entry) -> None:
         now = None
     if now is None:
         api.create(_plain(before))
+        api.own(before)
         return
     metadata = {**before["metadata"], "resourceVersion": now["metadata"]["resourceVersion"]}
     api.replace({**before, "metadata": metadata})
-    selector = ((before.get("spec") or {}).get("selector") or {}).get("matchLabels")
-    if selector and (before["spec"].get("template") or {}).get("spec"):
+    api.own(before)
+    spec = before.get("spec") or {}
+    selector = (spec.get("selector") or {}).get("matchLabels")
+    if selector and spec.get("template") and spec["template"] == now["spec"].get("template"):
         for pod in api.list("v1", "Pod", named["namespace"], _selector(selector)):
             api.delete("v1", "Pod", pod["metadata"]["name"], named["namespace"])
+
+
+def _sets(api: Api, obj: Object) -> list[Object]:
+    """The metadata of a Deployment's ReplicaSets: one for each shape that it had."""
+    if obj["kind"] != "Deployment":
+        return []
+    return [
+        each["metadata"] | {"pods": each["spec"].get("replicas") or each["status"].get("replicas")}
+        for each in api.list("apps/v1", "ReplicaSet", obj["metadata"]["namespace"])
+        if any(
+            owner["uid"] == obj["metadata"]["uid"]
+            for owner in each["metadata"].get("ownerReferences") or []
+        )
+    ]
+
+
+def _forget_sets(api: Api, entry: Entry) -> None:
+    """Remove the ReplicaSets of a Deployment's shapes in between, as soon as they are empty."""
+
+    def forgotten() -> bool:
+        now = _get(api, entry["object"])
+        ours = (
+            [each for each in _sets(api, now) if each["name"] not in entry["sets"]] if now else []
+        )
+        for each in ours:
+            if not each["pods"]:
+                api.delete("apps/v1", "ReplicaSet", each["name"], each["namespace"])
+        return not ours
+
+    wait_until(
+        forgotten,
+        what="the end of the pods that ran meanwhile",
+        timeout=_GONE,
+        interval=_LOOK,
+        slug="old-pod-stays",
+        error=ClusterError,
+    )
 
 
 def _plain(obj: Object) -> Object:
@@ -221,13 +259,14 @@ def _delete(api: Api, named: Object) -> None:
 def _remove(api: Api, entries: Sequence[Entry]) -> list[str]:
     """Delete objects, and wait until they are gone."""
     problems: list[str] = []
+    deleted = []
     for entry in entries:
         with _noted(problems, _title(entry)):
             _delete(api, entry["object"])
-    left = _wait_gone(api, [entry["object"] for entry in entries])
+            deleted.append(entry["object"])
     return problems + [
-        f"{title({'kind': named['kind'], 'metadata': named})} was deleted, but is not gone yet"
-        for named in left
+        f"{_title({'object': named})} was deleted, but is not gone yet"
+        for named in _wait_gone(api, deleted)
     ]
 
 

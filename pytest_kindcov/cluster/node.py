@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, TypeVar
@@ -38,6 +39,9 @@ if [ -n "$2" ]; then images tag --force "$2" "$1"; elif [ -n "$digest" ]; then i
 if names "$digest" | grep -qvE '^(import-.*@)?sha256:[0-9a-f]{64}$'; then exit 0; fi
 names "$digest" | while read -r name; do images rm "$name"; done
 """
+# Seconds. The CRI plugin follows containerd's store by its events: until then pods get what a name
+# stood for before, or it is pulled.
+_SEEN = 10.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,13 @@ class Node:
     def restore(self, reference: str, image_id: str) -> None:
         """Let an image's name stand again for what it stood for; "": for nothing."""
         self.script(_RESTORE, reference, image_id)
+        self.wait_image(reference, image_id)
+
+    def wait_image(self, reference: str, image_id: str) -> None:
+        """Wait until pods get an image for its name; not for long, engines may count otherwise."""
+        deadline = time.monotonic() + _SEEN
+        while self.image_id(reference) != image_id and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def rename(self, source: str, target: str) -> None:
         """Rename an image of the node's store.

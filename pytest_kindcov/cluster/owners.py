@@ -175,7 +175,10 @@ def release(cluster: str, engine: Engine) -> None:
     for suffix in ("ledger", "json"):
         with contextlib.suppress(OSError):
             _file(cluster, engine.name, suffix).unlink()
-    _unlock(_file(cluster, engine.name, "lock"))
+    lock = _file(cluster, engine.name, "lock")
+    if lock.exists():
+        _lock(lock)  # a dead run's, or ours already
+    _unlock(lock)
 
 
 def ledger(cluster: str, engine: Engine) -> Path:

@@ -247,26 +247,16 @@ def _combined(
 
 def write(profile: Profile) -> bytes:
     """The text of a profile, in the order in which `go tool covdata textfmt` writes it."""
-    # Every number is looked up as text in a table, and the pieces are joined at once: a fifth of
-    # the time of formatting line by line.
-    pieces = np.empty((len(profile), 7), object)
-    # A name cannot begin a line of its own.
-    names = (file.path.replace("\r", "\\r").replace("\n", "\\n") for file in profile.files)
-    paths = np.array([None, *(f"{name}:" for name in names)], object)
-    pieces[:, 0] = paths[profile.file + 1]
-    for column, behind in enumerate(".,. "):
-        pieces[:, column + 1] = _texts(profile.units[:, column], behind)
-    pieces[:, 5] = _texts(profile.units[:, 4], " ")
-    pieces[:, 6] = _texts(profile.counts, "\n")
-    text = f"mode: {profile.mode.name.lower()}\n" + "".join(pieces.ravel().tolist())
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _texts(numbers: Counters, behind: str) -> npt.NDArray[np.object_]:
-    """Each number as text, with a character behind it: str[N]."""
-    different, index = np.unique(numbers, return_inverse=True)
-    table = np.array([f"{number}{behind}" for number in different.tolist()], object)
-    return table[index.reshape(-1)]
+    edges = np.searchsorted(profile.file, np.arange(len(profile.files) + 1)).tolist()
+    numbers = np.column_stack([profile.units, profile.counts]).ravel().tolist()
+    lines = [f"mode: {profile.mode.name.lower()}\n"]
+    for file, first, last in zip(profile.files, edges[:-1], edges[1:], strict=True):
+        # A name cannot begin a line of its own.
+        name = file.path.replace("\r", "\\r").replace("\n", "\\n").replace("%", "%%")
+        # One format for all lines of a file: half the time of one for each.
+        line = f"{name}:%d.%d,%d.%d %d %d\n"
+        lines.append(line * (last - first) % tuple(numbers[6 * first : 6 * last]))
+    return "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def read(data: bytes) -> Profile:
@@ -299,7 +289,8 @@ def read(data: bytes) -> Profile:
     table = np.array(numbers, np.uint64).reshape(-1, 6)
     if table[:, :5].max(initial=0) > _HIGHEST:
         raise CoverageDataError("a line number beyond 2^32")
-    paths = [name.decode("utf-8", "surrogateescape") for name in files]
+    # Spelled out as `write` has it, so that what is written and read again has the same order.
+    paths = [name.replace(b"\r", rb"\r").decode("utf-8", "surrogateescape") for name in files]
     return _combined(
         mode,
         [File(path.rpartition("/")[0], path) for path in paths],

@@ -46,7 +46,9 @@ class Layout:
         self.units += np.arange(len(self.units))
         self._steps: Index = np.arange(0)
         self._first = meta.package_functions[:-1].astype(np.int64)
-        self._package = meta.function_package.astype(np.int64)
+        # Behind the last function one that no record is of.
+        self._package = np.append(meta.function_package.astype(np.int64), -1)
+        self._sizes = np.append(sizes.astype(np.uint32), np.uint32(0))
 
     def functions_at(self, numbers: Words, place: Index) -> Index:
         """Whose records these are: int64[R], indexes of functions.
@@ -86,14 +88,13 @@ class Layout:
         """
         if not self.functions:
             return np.zeros(len(size), np.int64), np.zeros(len(size), bool)
-        # Out of range is clipped first and found unequal then: a function beyond its package's
+        # What is out of range is clipped, and found unequal then: a function beyond its package's
         # last is one of another package.
         index = self._first.take(package, mode="clip")
         index += function
-        np.minimum(index, self.functions - 1, out=index)
+        np.minimum(index, self.functions, out=index)
         good = self._package[index] == package
-        good &= self._first.take(package, mode="clip") + function == index
-        good &= self.width[index] == size + np.int64(HEAD)
+        good &= self._sizes[index] == size
         return index, good
 
     def row(self) -> npt.NDArray[np.uint64]:
@@ -120,10 +121,9 @@ class Layout:
             return
         # Where a word goes: as far from its record's begin as it is in the numbers.
         target = np.repeat(self.start[whose] - place, self.width[whose])
-        steps = self._steps  # several threads add
-        if len(numbers) > len(steps):
-            self._steps = steps = np.arange(len(numbers))
-        target += steps[: len(numbers)]
+        if len(numbers) > len(self._steps):
+            self._steps = np.arange(len(numbers))
+        target += self._steps[: len(numbers)]
         if numbers.dtype == np.uint32 and int(numbers.sum(dtype=np.uint64)) <= int(FULL):
             # No sum can be more than that of all: half the memory to move.
             part = np.zeros(self.size, np.uint32)
@@ -183,27 +183,30 @@ def walk(numbers: Words, at: int, records: int) -> tuple[Index, int]:
     return np.array(found, np.int64), at
 
 
-def walk_all(numbers: Words, at: Index, records: Index) -> tuple[Index, Index]:
+def walk_all(numbers: Words, edges: Index, records: Index) -> Index | None:
     """Follow the records of K files at once, a step of each at a time.
 
     Args:
-        numbers: uint32[N].
-        at: int64[K], where the first of each file begins.
-        records: int64[K], how many it has, descending.
+        numbers: uint32[N], those of one file behind those of the other.
+        edges: int64[K+1], where the numbers of each begin and end.
+        records: int64[K], how many each has, descending.
 
     Returns:
-        int64[max(records), K], where each record begins (row r is good for the files that have
-        more than r); int64[K], behind the last of each, beyond N where a file is damaged.
+        int64[R], where all records begin, ascending; None if those of a file end elsewhere than
+        its numbers.
 
     """
-    at = at.copy()
-    steps = int(records[0]) if len(records) else 0
-    found = np.zeros((steps, len(at)), np.int64)
+    at = edges[:-1].copy()
+    begins = np.zeros(len(numbers), bool)
     # How many files still have a record at each step.
-    live = len(at) - np.searchsorted(records[::-1], np.arange(steps), side="right")
-    for step, count in enumerate(live.tolist()):
-        here = at[:count]
-        found[step, :count] = here
-        here += numbers.take(here, mode="clip")
-        here += HEAD
-    return found, at
+    steps = np.arange(int(records[0]) if len(records) else 0)
+    live = len(at) - np.searchsorted(records[::-1], steps, side="right")
+    try:
+        for count in live.tolist():
+            here = at[:count]
+            begins[here] = True
+            here += numbers.take(here)
+            here += HEAD
+    except IndexError:
+        return None
+    return np.flatnonzero(begins) if (at == edges[1:]).all() else None

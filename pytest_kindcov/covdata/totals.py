@@ -2,47 +2,37 @@
 
 What a run leaves behind is hundreds of small files. They are decoded together, a batch at a time,
 and their records followed in step: the work for a record is then a vector operation over all files,
-not a Python statement. Measured with 1,001 files (18 MB) of one program: see bench/covdata.py.
+not a Python statement. See bench/covdata.py.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_kindcov.covdata import alike as alikes
 from pytest_kindcov.covdata import counters, uleb
 from pytest_kindcov.covdata.records import Layout, walk, walk_all
 from pytest_kindcov.errors import CoverageDataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy.typing as npt
 
     from pytest_kindcov.covdata.model import Counters, Meta
 
     Words = npt.NDArray[np.uint32]
     Index = npt.NDArray[np.int64]
-    Row = npt.NDArray[np.uint64]
 
 # Bytes of files that are held and followed together: the more files walk in step, the less a step
-# costs for each. Four times as many are not faster (new memory each time), and twice as large.
-_BATCH = 4 << 20
+# costs for each. Twice as many are not faster, and take 100 MB more.
+_BATCH = 8 << 20
 # Bytes that are decoded, and numbers that are added at once: their temporaries stay in the cache,
 # and are small enough to be taken from memory that was used before. Eight times as many cost 10 %.
 _CHUNK = 1 << 18
 # From so many files on, walking in step is faster than one by one (10 us a step, 0.5 us a record).
 _IN_STEP = 20
-
-
-# Threads that follow batches. numpy lets others run while it works: with two the whole is done in
-# half the time on two processors; a third finds Python's own lock taken.
-_THREADS = 2
 
 
 @dataclass
@@ -60,78 +50,26 @@ class _File:
         return memoryview(self.data)[self.body : -counters.FOOTER_SIZE]
 
 
-class _Sum:
-    """What the files of a batch add up to.
-
-    Args:
-        layout: of the program.
-
-    """
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self.row: Row = layout.row()
-        self.files = 0
-        self.bad: dict[str, str] = {}
-
-
-class _Work(threading.Thread):
-    """A thread that follows a batch; the library's own pools import 18 ms of logging.
-
-    Args:
-        held: the batch.
-        layout: of the program.
-
-    """
-
-    def __init__(self, held: list[_File], layout: Layout) -> None:
-        super().__init__(name="kindcov-covdata", daemon=True)
-        self._arguments = held, layout
-        self._sum: _Sum | None = None
-        self._error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        """Follow the batch."""
-        try:
-            self._sum = _follow(*self._arguments)
-        except BaseException as error:  # raised by `result`
-            self._error = error
-
-    def result(self) -> _Sum:
-        """Wait for it."""
-        self.join()
-        if self._error is not None:
-            raise self._error
-        assert self._sum is not None
-        return self._sum
-
-
 class Total:
     """The sum of counter files of one program.
 
     Args:
         meta: the program.
 
+    Attributes:
+        files: how many were added.
+        bad: by file name, why it was left out.
+
     """
 
     def __init__(self, meta: Meta) -> None:
         self.meta = meta
+        self.files = 0
+        self.bad: dict[str, str] = {}
         self._layout = Layout(meta)
-        self._sum = _Sum(self._layout)
+        self._row = self._layout.row()
         self._batch: list[_File] = []
         self._held = 0
-        self._begun: deque[_Work] = deque()
-
-    @property
-    def bad(self) -> dict[str, str]:
-        """By file name, why it was left out."""
-        return self._sum.bad
-
-    @property
-    def files(self) -> int:
-        """How many were added."""
-        return self._sum.files
 
     def add(self, name: str, data: bytes) -> None:
         """Add a file; a damaged one is noted in `bad` and adds nothing.
@@ -150,19 +88,15 @@ class Total:
             else:
                 segments = counters.read(data, self.meta, self._layout)
                 for segment in segments:
-                    self._sum.row[self._layout.units] += segment.counters
-                self._sum.files += 1
+                    self._row[self._layout.units] += segment.counters
+                self.files += 1
         except CoverageDataError as error:
-            self._sum.bad[name] = error.what
-
-    def finish(self) -> None:
-        """Work on what is held back; `bad` and `files` are complete then."""
-        self._flush()
+            self.bad[name] = error.what
 
     def counters(self) -> Counters:
         """All that was added so far: uint32[U], as `model.merge` of all files."""
-        self._flush()
-        return self._layout.counters(self._sum.row)
+        self.finish()
+        return self._layout.counters(self._row)
 
     def _hold(self, name: str, data: bytes) -> None:
         records, _, body = counters.preamble(data, counters.HEADER_SIZE, self.meta.functions)
@@ -173,102 +107,57 @@ class Total:
         self._batch.append(_File(name, data, body, records))
         self._held += len(data)
         if self._held >= _BATCH:
-            self._begin()
+            self.finish()
 
-    def _begin(self) -> None:
-        """Have what is held followed by a thread; wait for the oldest when all are busy."""
-        if len(self._begun) >= _THREADS:
-            self._take(self._begun.popleft().result())
-        held, self._batch, self._held = self._batch, [], 0
-        self._begun.append(_Work(held, self._layout))
+    def finish(self) -> None:
+        """Add up what is held back; `bad` and `files` are complete then."""
+        batch = sorted(self._batch, key=lambda file: -file.records)
+        self._batch, self._held = [], 0
+        if not batch:
+            return
+        numbers, edges = _decode(batch)
+        parts = _in_step(batch, numbers, edges, self._layout) if len(batch) >= _IN_STEP else None
+        if parts is None:
+            self._one_by_one(batch, numbers, edges)
+            return
+        for part in parts:
+            self._layout.add(self._row, *part)
+        self.files += len(batch)
 
-    def _flush(self) -> None:
-        """Follow all that is held, and wait for it."""
-        held, self._batch, self._held = self._batch, [], 0
-        if held:
-            self._take(_follow(held, self._layout))
-        while self._begun:
-            self._take(self._begun.popleft().result())
+    def _one_by_one(self, files: list[_File], numbers: Words, edges: Index) -> None:
+        """Add few files, or find which of them is damaged."""
+        layout = self._layout
+        for file, first, last in zip(files, edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            words = numbers[first:last]
+            try:
+                place, end = walk(words, 0, file.records)
+                if end != len(words):
+                    raise CoverageDataError("truncated: its records end elsewhere")
+                layout.add(self._row, words, place, layout.functions_at(words, place))
+                self.files += 1
+            except CoverageDataError as error:
+                self.bad[file.name] = error.what
 
-    def _take(self, part: _Sum) -> None:
-        self._sum.row += part.row
-        self._sum.files += part.files
-        self._sum.bad |= part.bad
 
-
-def _follow(held: list[_File], layout: Layout) -> _Sum:
-    """Add up files."""
-    total = _Sum(layout)
-    batch = sorted(_unlike(held, total), key=lambda file: -file.records)
-    if not batch:
-        return total
-    numbers, edges = _decode(batch)
-    records = np.array([file.records for file in batch], np.int64)
-    if len(batch) < _IN_STEP:
-        _one_by_one(batch, numbers, edges, total)
-        return total
-    found, end = walk_all(numbers, edges[:-1], records)
-    if (end != edges[1:]).any():
-        _one_by_one(batch, numbers, edges, total)
-        return total
-    for first, last in _slices(edges):
-        # A column of `found` for each file, to one list of records for all.
-        columns = np.ascontiguousarray(found[: records[first], first:last].T)
-        have = np.arange(columns.shape[1]) < records[first:last, np.newaxis]
-        place = columns[have] - edges[first]
-        words = numbers[edges[first] : edges[last]]
+def _in_step(
+    files: list[_File], numbers: Words, edges: Index, layout: Layout
+) -> list[tuple[Words, Index, Index]] | None:
+    """All records as `Layout.add` takes them, some at a time; None if a file is damaged."""
+    place = walk_all(numbers, edges, np.array([file.records for file in files], np.int64))
+    if place is None:
+        return None
+    parting = np.searchsorted(place, np.arange(0, len(numbers), _CHUNK))
+    parting = np.unique(np.append(parting, len(place))).tolist()
+    parts = []
+    for first, last in itertools.pairwise(parting):
+        begin = int(place[first])
+        end = int(place[last]) if last < len(place) else len(numbers)
+        words, here = numbers[begin:end], place[first:last] - begin
         try:
-            whose = layout.functions_at(words, place)
+            parts.append((words, here, layout.functions_at(words, here)))
         except CoverageDataError:
-            _one_by_one(batch[first:last], numbers, edges[first : last + 1], total)
-        else:
-            layout.add(total.row, words, place, whose)
-            total.files += last - first
-    return total
-
-
-def _unlike(files: list[_File], total: _Sum) -> list[_File]:
-    """Add the files that differ only in their counts, and give back the others."""
-    kinds: dict[tuple[int, int], list[_File]] = {}
-    for file in files:
-        kinds.setdefault((file.records, len(file.payload)), []).append(file)
-    rest = []
-    for (records, _), alike in kinds.items():
-        left = alike
-        while True:
-            payloads = [file.payload for file in left]
-            added = alikes.add(total.row, total.layout, records, payloads)
-            if not added.any():
-                break
-            total.files += int(added.sum())
-            left = [file for file, done in zip(left, added.tolist(), strict=True) if not done]
-        rest += left
-    return rest
-
-
-def _one_by_one(files: list[_File], numbers: Words, edges: Index, total: _Sum) -> None:
-    """Add few files, or find which of them is damaged."""
-    layout = total.layout
-    for file, first, last in zip(files, edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        words = numbers[first:last]
-        try:
-            place, end = walk(words, 0, file.records)
-            if end != len(words):
-                raise CoverageDataError("truncated: its records end elsewhere")
-            layout.add(total.row, words, place, layout.functions_at(words, place))
-            total.files += 1
-        except CoverageDataError as error:
-            total.bad[file.name] = error.what
-
-
-def _slices(edges: Index) -> Iterator[tuple[int, int]]:
-    """Files, as many at a time as have `_CHUNK` numbers together."""
-    first = 0
-    while first < len(edges) - 1:
-        last = int(np.searchsorted(edges, edges[first] + _CHUNK, side="right")) - 1
-        last = max(last, first + 1)
-        yield first, last
-        first = last
+            return None
+    return parts
 
 
 def _decode(files: list[_File]) -> tuple[Words, Index]:

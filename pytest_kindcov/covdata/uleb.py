@@ -138,27 +138,21 @@ def decode(data: Bytes, edges: Index, out: Words) -> Index:
     more = data > 0x7F
     last = data[~more]
     out[: len(last)] = last
-    # Of what the runtime writes one byte in ten is not the last of its number: only the numbers
-    # that have such bytes are put together.
-    at = np.flatnonzero(more)
-    if at.size:
-        first = np.empty(len(at), bool)
-        first[0] = True
-        np.not_equal(at[1:] - at[:-1], 1, out=first[1:])
-        run = np.flatnonzero(first)
-        start, length = at[run], np.diff(run, append=len(at))
-        # As many numbers end before a byte as there are bytes before it that end one.
-        place = start - run
-        value = (data[start] & 0x7F).astype(np.uint32)
-        longer = np.arange(len(start))
-        for step in range(1, 5):
-            longer = longer[length[longer] >= step]
-            if not longer.size:
-                break
-            byte = (data[start[longer] + step] & 0x7F).astype(np.uint32)
-            value[longer] |= byte << np.uint32(7 * step)
-        out[place] = value
-    return edges - np.searchsorted(at, edges)
+    # Of what the runtime writes one byte in ten goes on: only those are looked at one by one. As
+    # many numbers end before a byte as there are bytes before it that end one.
+    goes = np.flatnonzero(more)
+    place = goes - np.arange(len(goes))
+    low = data[goes] & 0x7F
+    far = place[5:] == place[:-5]  # of 2^35 and more nothing is left
+    if far.any():
+        out[place[5:][far]] = 0
+        keep = np.concatenate([np.ones(5, bool), ~far])
+        place, low = place[keep], low[keep]
+    while len(place):  # from the last byte of each number to its first: five times at most
+        out[place] = out[place] << np.uint32(7) | low  # of one number's bytes the last one counts
+        again = np.flatnonzero(place[1:] == place[:-1])
+        place, low = place[again], low[again]
+    return edges - np.searchsorted(goes, edges)
 
 
 def sizes(numbers: Words) -> Index:

@@ -20,15 +20,44 @@ if TYPE_CHECKING:
 
 META = re.compile(r"covmeta\.[0-9a-f]{32}")
 COUNTERS = re.compile(r"covcounters\.[0-9a-f]{32}\.[0-9]{1,10}\.[0-9]{1,20}")
+_NOT_ONE = "is not a coverage file, skipped"
 _IDENTITY = re.compile(r"[0-9a-f]{64}")
 
 # Bounds for what an untrusted pod may leave. The meta file of a 57 MB Kubernetes controller is
 # 0.6 MB, its counter file 0.1 MB.
 MAX_FILE = 64 << 20
 MAX_FILES = 20_000
+"""Of one container."""
 MAX_TOTAL = 1 << 30
+"""Bytes of one node."""
+_MAX_METAS = 64
+# Bytes that must be free on a node for its programs to have been able to write theirs.
+_MIN_ROOM = 1 << 16
+_FULL = "no-room"
 _MAX_ARCHIVE = MAX_TOTAL + (64 << 20)
 _COPY = 300.0
+
+# Only what we take is put into the archive, each container's up to a bound, and those that left
+# least come first: one that left too much costs nobody else's. A second name of a file is a file.
+# GNU tar exits with 1 when a file changes while it is read, which a running pod may do, and dies of
+# SIGPIPE (141) when there is more than we take. What is left out goes to standard error.
+_ARCHIVE = rf"""
+cd {BASE}/containers 2> /dev/null || exit 0
+(($(df --output=avail -B1 . | tail -n 1) > {_MIN_ROOM})) || echo {_FULL} >&2
+chosen() {{ find "$1/data" -maxdepth 1 -regextype posix-extended -regex ".*/($2)" "${{@:3}}"; }}
+small='-type f -size -{MAX_FILE}c'
+meta='covmeta\.[0-9a-f]{{32}}'
+counters='covcounters\.[0-9a-f]{{32}}\.[0-9]{{1,10}}\.[0-9]{{1,20}}'
+for id in $(du -sb -- * 2> /dev/null | sort -n | cut -f 2); do
+  [[ $id =~ ^[0-9a-f]{{64}}$ ]] || continue
+  printf '%s\0' "$id/state.json"
+  chosen "$id" "$meta" $small -print0 | head -z -n {_MAX_METAS}
+  chosen "$id" "$counters" $small -print0 | head -z -n {MAX_FILES + 1}
+  chosen "$id" "$meta|$counters" ! '(' $small ')' -printf '%p\n' | head -n 5 >&2
+done | tar --null --hard-dereference --ignore-failed-read --no-recursion -cf - -T - 2> /dev/null |
+  head -c {_MAX_ARCHIVE}
+case "${{PIPESTATUS[1]}}" in 0 | 1 | 2 | 141) ;; *) exit 1 ;; esac
+"""
 
 
 @dataclass
@@ -67,6 +96,8 @@ class Collected:
     containers: list[Container]
     problems: list[str]
     """What was left out, and why."""
+    errors: dict[str, HarvestError] = field(default_factory=dict)
+    """By node, why not all of it can be there."""
 
 
 def collect(nodes: list[Node]) -> Collected:
@@ -75,37 +106,52 @@ def collect(nodes: list[Node]) -> Collected:
     return Collected(
         [container for part in parts for container in part.containers],
         [problem for part in parts for problem in part.problems],
+        {node: error for part in parts for node, error in part.errors.items()},
     )
 
 
 def _collect(node: Node) -> Collected:
     try:
-        # GNU tar exits with 1 when a file changes while it is read, which a running pod may do,
-        # and dies of SIGPIPE (141) when there is more than we take.
-        archive = node.script(
-            f"cd {BASE}/containers 2>/dev/null || exit 0; tar -cf - . | head -c {_MAX_ARCHIVE};"
-            ' case "${PIPESTATUS[0]}" in 0 | 1 | 141) ;; *) exit 1 ;; esac',
-            timeout=_COPY,
-        ).stdout
-    except CommandError as error:
+        answer = node.script(_ARCHIVE, timeout=_COPY)
+        archive, left_out = answer.stdout, answer.stderr
+    except CommandError:
         try:
             if node.engine.is_running(node.name):
                 raise
             archive = node.engine.copy_out(node.name, f"{BASE}/containers", _MAX_ARCHIVE, _COPY)
-        except CommandError as last:
-            raise HarvestError(
-                f"cannot read the coverage data of node {node.name}",
-                cause=str(last),
+            left_out = b""
+        except CommandError as error:
+            why = HarvestError(
+                f"the coverage files of node {node.name} cannot be read",
+                cause=str(error),
+                remedy="what its programs ran until they were last read counts; files that they"
+                " wrote since are missing. Is the node there, and does the engine answer?",
                 slug="node-not-readable",
-            ) from error
-    return unpack(archive, node.name)
+            )
+            return Collected([], [], {node.name: why})
+    found = unpack(archive, node.name)
+    by_id = {container.id: container for container in found.containers}
+    for path in left_out.decode(errors="replace").splitlines():
+        if path == _FULL:
+            found.errors[node.name] = HarvestError(
+                f"the disk of node {node.name} is full: programs could not write their coverage",
+                cause=f"{BASE} on it has no room; what they ran until they were last read counts",
+                remedy="make room for the engine's volumes; a container that left too much there is"
+                " named above",
+                slug="disk-full",
+            )
+        identity, _, name = path.partition("/data/")
+        if identity in by_id:
+            found.problems.append(f"{by_id[identity].title}: {name} {_NOT_ONE}")
+    return found
 
 
 def unpack(archive: bytes, node: str) -> Collected:
     """Read a node's archive. Only regular files with the names that Go gives them are taken."""
     found: dict[str, Container] = {}
     problems: list[str] = []
-    total = count = 0
+    total = 0
+    counts: dict[str, int] = {}
     if not archive:
         return Collected([], [])
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
@@ -119,12 +165,13 @@ def unpack(archive: bytes, node: str) -> Collected:
                 identify(container, _content(tar, member))
             if len(parts) != 3 or not (META.fullmatch(name) or COUNTERS.fullmatch(name)):
                 continue
-            count += 1
             total += member.size
+            counts[container.id] = counts.get(container.id, 0) + 1
             if not member.isreg() or member.size > MAX_FILE:
-                problems.append(f"{container.title}: {name} is not a coverage file, skipped")
-            elif count > MAX_FILES or total > MAX_TOTAL:
-                problems.append(f"{container.title}: {name} skipped, more data than is plausible")
+                problems.append(f"{container.title}: {name} {_NOT_ONE}")
+            elif counts[container.id] > MAX_FILES or total > MAX_TOTAL:
+                problem = f"{container.title}: files skipped, more than is plausible"
+                problems += [problem] if problem not in problems else []
             else:
                 container.files[name] = _content(tar, member)
     return Collected(list(found.values()), problems)

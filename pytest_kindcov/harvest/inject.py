@@ -25,7 +25,7 @@ BASE = "/var/lib/kindcov"
 _INJECT = f"""
 set -e
 runc=$(command -v runc) && command -v jq > /dev/null
-rm -rf {BASE}
+rm -rf {BASE} || [ -z "$(ls -A {BASE})" ] # it may be a file system of its own
 mkdir -p {BASE}/containers && chmod 0700 {BASE}
 base64 -d <<< "$1" > "$runc.kindcov" && chmod 0755 "$runc.kindcov"
 [ -e "$runc.before-kindcov" ] || cp -p "$runc" "$runc.before-kindcov"

@@ -53,6 +53,7 @@ class Live:
         container: what it runs in; the files stay empty.
         last: uint32[U], its counters when they were last read.
         seen: seconds since 1970, of the last reading.
+        read: seconds (monotonic), of the same.
         since: seconds (monotonic), when it was first seen.
         ended: whether it is gone.
         stopping: whether it still ran when the services were stopped.
@@ -66,6 +67,7 @@ class Live:
     container: Container
     since: float
     seen: float = 0.0
+    read: float = 0.0
     ended: bool = False
     stopping: bool = False
     ran: tuple[str, ...] = ()
@@ -193,7 +195,7 @@ class Recorder:
         for reader, reading in zip(self._readers, readings, strict=True):
             if reading.error is not None:
                 unread.add(reader.node.name)
-                self._note(f"not read live for a while: {reading.error}")
+                self._note(f"not read live for a while: {reading.error.headline}")
             for process in reading.started:
                 self._start(process, now)
             for process, words in reading.changed.items():
@@ -207,16 +209,16 @@ class Recorder:
         for live in self.lives.values():
             lively = self._book(live, now) or lively
             if not live.ended and live.process.node not in unread:
-                live.seen = wall
+                live.seen, live.read = wall, now
         self._last = now
         return lively
 
     def stopping(self) -> None:
         """Read for the last time before the services are stopped."""
         with self._lock:
+            self._stopped = time.monotonic()
             self.read()
             self._stopping = True
-            self._stopped = time.time()
             for live in self.lives.values():
                 live.stopping = not live.ended
 
@@ -233,12 +235,27 @@ class Recorder:
         if self._interval:
             self._thread.join(timeout=10)
 
-    def seen(self) -> dict[str, Seen]:
-        """When the processes of each container were last read, by container id."""
+    def containers(self, node: str) -> list[Container]:
+        """The containers of a node that were read, without files."""
+        found = {live.container.id: live.container for live in self.lives.values()}
+        return [container for container in found.values() if container.node == node]
+
+    def seen(self, containers: Sequence[Container]) -> dict[str, Seen]:
+        """When processes that left no exit file were last read, by container id.
+
+        Asked before `complete` adds files.
+        """
         found: dict[str, Seen] = {}
+        files_of = {container.id: container.files for container in containers}
         for live in self.lives.values():
+            names = files_of.get(live.process.container, ())
+            meta = live.meta
+            if meta is not None and any(_is_of(name, meta, live.process) for name in names):
+                continue
             if live.last is not None:
-                after = live.seen - self._stopped if live.stopping else None
+                # Of a node that could not be read when the stop began, the end was not seen.
+                beyond = live.read - self._stopped
+                after = beyond if live.stopping and beyond >= 0 else None
                 last = found.get(live.process.container)
                 if last is None or last.last < live.seen:
                     found[live.process.container] = Seen(live.seen, after)
@@ -290,7 +307,7 @@ class Recorder:
         """Book a process that ended before it was ever read: by the time in its file's name."""
         _, digest, _, stamp = name.split(".")
         file = f"covmeta.{digest}"
-        if file not in self._builds.metas and file in container.files:
+        if self._builds.metas.get(file) is None and file in container.files:
             self._builds.metas[file] = _meta(file, container.files[file])
         meta = self._builds.metas.get(file)
         if meta is None:
@@ -474,14 +491,14 @@ class Recorder:
         try:
             names = [name for name in reader.files(directory) if files.META.fullmatch(name)]
             for name in sorted(names)[:_MAX_META]:
-                if name not in self._builds.metas:
+                if self._builds.metas.get(name) is None:  # another pod may have it whole
                     data = reader.read_file(f"{directory}/{name}", files.MAX_FILE)
                     self._builds.metas[name] = _meta(name, data)
                 meta = self._builds.metas[name]
                 if meta is not None:
                     found.append(meta)
         except KindCovError as error:
-            self._note(f"{live.container.title}: cannot be read live: {error}")
+            self._note(f"{live.container.title}: cannot be read live: {error.headline}")
         return found
 
     def _note(self, problem: str) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kindcov.errors import HarvestError, KindCovError
+from pytest_kindcov.errors import ClusterError, HarvestError, KindCovError
 from pytest_kindcov.harvest import files, raw, verdict
 from pytest_kindcov.harvest.stop import Ends, stop
 from pytest_kindcov.report import combine, contexts, datafile, model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-    from pytest_kindcov.cluster.api import Api
+    from pytest_kindcov.cluster.api import Api, Object
     from pytest_kindcov.cluster.node import Node
     from pytest_kindcov.covdata.model import Ints, Meta
     from pytest_kindcov.covdata.paths import Repository
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
     from pytest_kindcov.harvest.probes import Probes
     from pytest_kindcov.harvest.record import Recorder
     from pytest_kindcov.service.deploy import Deployed
+
+# Seconds for which an API server that restarts is waited for: the kubelet needs some 10 s for it.
+_RESTART = 45.0
+_BETWEEN = 0.5
 
 NO_COVERAGE = "not instrumented"
 """The verdict on a container of a service that ran a program without coverage."""
@@ -73,22 +80,26 @@ def harvest(
     """
     result = Harvest()
     recorder, probes = live or (None, None)
+    judged = api is not None
+    if api is not None:
+        pods = _pods(api, nodes, result)
+        if pods is None:
+            api = None
+        elif recorder is not None and probes is not None:
+            probes.learn(pods, recorder)
     if recorder is not None:
-        if probes is not None and api is not None:
-            probes.learn(api.list("v1", "Pod"), recorder)
         recorder.stopping()
-    before = files.collect(nodes).containers
-    ends = stop(api, before, {service.image for service in services}) if api else Ends()
-    # What started after the stop began (a controller's replacement pod) served no test.
-    known = {container.id for container in before}
+    before = files.collect(nodes)
+    ends = stop(api, before.containers, {service.image for service in services}) if api else Ends()
     after = files.collect(nodes)
-    containers = [container for container in after.containers if container.id in known]
+    containers = _counting(before, after, recorder)
     result.problems += after.problems
+    result.errors += [*([ends.error] if ends.error else []), *after.errors.values()]
     seen: Mapping[str, verdict.Seen] = {}
     if recorder is not None:
         recorder.close()
-        seen = recorder.seen()
-    verdicts = verdict.judge(containers, ends, seen) if api else []
+        seen = recorder.seen(containers)
+    verdicts = verdict.judge(containers, ends, seen) if judged else []
     if recorder is not None:
         recorder.complete(containers)
         result.problems += recorder.problems
@@ -107,8 +118,12 @@ def harvest(
         elif not any(found.container.title in str(error) for error in silent):
             result.errors.append(found.error())
     result.containers = _described(containers, verdicts, services, allow)
-    _prepare(directory)
-    raw.write(containers, directory / "covdata", append=append)
+    try:
+        _prepare(directory)
+        raw.write(containers, directory / "covdata", append=append)
+    except OSError as error:
+        result.errors.append(_saved_elsewhere(containers, directory, error))
+        return result
     with_data = [container for container in containers if container.has_counters]
     result.has_data = bool(with_data)
     if not with_data and not services:
@@ -123,7 +138,10 @@ def harvest(
         )
     if recorder is not None and probes is not None:
         metas, ran = recorder.contexts(probes.periods, probes.known)
-        result.data = _write_contexts(directory, own, metas, ran, append=append)
+        try:
+            result.data = _write_contexts(directory, own, metas, ran, append=append)
+        except KindCovError as error:  # the total does not depend on it
+            result.errors.append(error)
     elif not append:
         (directory / datafile.NAME).unlink(missing_ok=True)  # of an earlier run
     count = sum(len(container.files) for container in with_data)
@@ -132,6 +150,75 @@ def harvest(
         for number, word in ((len(with_data), "container"), (count, "file"), (len(nodes), "node"))
     )
     return result
+
+
+def _pods(api: Api, nodes: Sequence[Node], result: Harvest) -> list[Object] | None:
+    """All pods; None, with an error, where the API server does not answer, or not in time."""
+    deadline = time.monotonic() + _RESTART
+    while True:
+        try:
+            return api.list("v1", "Pod")
+        except ClusterError as error:
+            why = error
+        if time.monotonic() > deadline or not _any_runs(nodes):
+            break
+        time.sleep(_BETWEEN)
+    result.errors.append(
+        HarvestError(
+            "the services could not be stopped, so they wrote no coverage files",
+            cause=why.headline,
+            remedy="what they ran until they were last read counts; is the cluster still there?",
+            slug="services-not-stopped",
+        )
+    )
+    return None
+
+
+def _any_runs(nodes: Sequence[Node]) -> bool:
+    for node in nodes:
+        with contextlib.suppress(KindCovError):
+            if node.engine.is_running(node.name):
+                return True
+    return False
+
+
+def _counting(
+    before: files.Collected, after: files.Collected, recorder: Recorder | None
+) -> list[Container]:
+    """The containers that count, with the last that could be had of their files.
+
+    What started after the stop began (a controller's replacement pod) served no test.
+    """
+    known = {container.id for container in before.containers}
+    unread = set(before.errors) - {container.node for container in before.containers}
+    found = {
+        container.id: container
+        for container in after.containers
+        if container.id in known or container.node in unread
+    }
+    for node in after.errors:
+        of_node = [one for one in before.containers if one.node == node]
+        for container in of_node or (recorder.containers(node) if recorder is not None else []):
+            found.setdefault(container.id, container)
+    return list(found.values())
+
+
+def _saved_elsewhere(
+    containers: Sequence[Container], directory: Path, error: OSError
+) -> HarvestError:
+    """Why a directory cannot be written, and where the coverage files are instead."""
+    remedy = "make room there, or name another directory: --kind-coverage-dir"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    with contextlib.suppress(OSError):
+        saved = Path(tempfile.mkdtemp(prefix="kindcov-saved-"))
+        raw.write(list(containers), saved / "covdata")
+        remedy += f"; this run's coverage is in {saved}: kindcov report {saved / 'covdata'}"
+    return HarvestError(
+        f"{directory} cannot be written",
+        cause=error.strerror or str(error),
+        remedy=remedy,
+        slug="disk-full" if full else "directory-not-writable",
+    )
 
 
 def _write_contexts(

@@ -37,7 +37,7 @@ give_directory() {
   fi
   dir=$base/containers/$id
   mkdir -p -- "$dir/data" && chmod 1777 -- "$dir/data" || return
-  jq '{annotations}' "$config" > "$dir/state.json" || return
+  jq '{annotations}' "$config" > "$dir/state.json" || { rm -rf -- "$dir"; return; } # a full disk
   jq --arg source "$dir/data" --arg target "$target" '
     .process.env = [.process.env[]? | select(startswith("GOCOVERDIR=") | not)] + ["GOCOVERDIR=" + $target]
     | .mounts += [{destination: $target, type: "bind", source: $source, options: ["rbind", "rprivate", "rw"]}]

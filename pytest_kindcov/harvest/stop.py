@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindcov._wait import wait_until
 from pytest_kindcov.cluster.api import container_statuses
-from pytest_kindcov.errors import HarvestError
+from pytest_kindcov.errors import HarvestError, KindCovError
 
 if TYPE_CHECKING:
     from pytest_kindcov.cluster.api import Api, Object
@@ -33,6 +33,8 @@ class Ends:
     """The last lines of its log, of each that ended by itself and left no counters."""
     grace: dict[str, float] = field(default_factory=dict)
     """Seconds that those which were stopped had to end."""
+    error: KindCovError | None = None
+    """Why not all were stopped."""
 
 
 def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
@@ -47,12 +49,21 @@ def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
         images: full names of the services' images: what their programs said is looked up when they
             have left no file.
 
-    Raises:
-        HarvestError: a pod did not go in time.
+    Returns:
+        How they ended, as far as that was seen: also when a pod did not go in time, or the API
+        server stopped answering.
 
     """
-    known = {container.id: container for container in containers}
     ends = Ends()
+    try:
+        _stop(api, containers, images, ends)
+    except KindCovError as error:
+        ends.error = error
+    return ends
+
+
+def _stop(api: Api, containers: list[Container], images: set[str], ends: Ends) -> None:
+    known = {container.id: container for container in containers}
     doomed: dict[str, Object] = {}
     for pod in api.list("v1", "Pod"):
         _note(pod, ends)
@@ -70,7 +81,7 @@ def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
         metadata = pod["metadata"]
         api.delete("v1", "Pod", metadata["name"], metadata["namespace"])
     if not doomed:
-        return ends
+        return
     grace = max(map(_grace, doomed.values()))
     left: list[str] = []
 
@@ -91,7 +102,6 @@ def stop(api: Api, containers: list[Container], images: set[str]) -> Ends:
         slug="services-not-ended",
         error=HarvestError,
     )
-    return ends
 
 
 def _grace(pod: Object) -> float:

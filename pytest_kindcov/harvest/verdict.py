@@ -117,19 +117,19 @@ class Verdict:
 
 
 def judge(containers: Sequence[Container], ends: Ends, seen: Mapping[str, Seen]) -> list[Verdict]:
-    """Verdicts on the containers that started an instrumented program and left no exit file.
+    """Verdicts on the containers in which an instrumented program left no exit file.
 
     Args:
         containers: as they were collected after the stop.
         ends: how they ended.
-        seen: by container id, what was read of them.
+        seen: by container id, what was read of processes that left none.
 
     """
     found = []
     for container in containers:
-        if not container.has_meta or container.has_counters:
-            continue
         read = seen.get(container.id)
+        if not (read or container.has_meta) or (container.has_counters and read is None):
+            continue
         ended = ends.reasons.get(container.id, "")
         if read is None:
             kind = Kind.LOST
@@ -137,6 +137,8 @@ def judge(containers: Sequence[Container], ends: Ends, seen: Mapping[str, Seen])
             kind = Kind.KILLED
         elif read.stopping > ends.grace.get(container.id, 0.0) - _NEAR or "137" in ended:
             kind = Kind.OVERRAN
+        elif ended and "143" not in ended:
+            kind = Kind.KILLED  # SIGTERM alone gives 143: it ran its exit code, or broke off in it
         else:
             kind = Kind.NO_HANDLER
         found.append(Verdict(kind, container, ended, read, ends.last.get(container.id, "")))

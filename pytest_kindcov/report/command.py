@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from pytest_kindcov.covdata import store as stores
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import (
-    combine,
     covdata,
     inputs,
     jsonfile,
@@ -126,6 +125,8 @@ def _with_data(given: Inputs, own: Repository, directory: str, scratch: str) -> 
         return given
     data = given.data[0].absolute()
     if directory or len(given.data) > 1:
+        from pytest_kindcov.report import combine  # sqlite3: 5 ms
+
         data = combine.combine(directory or scratch, given.data, own)
     return dataclasses.replace(given, run=dataclasses.replace(given.run, data=data))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindcov.covdata import store as stores
 from pytest_kindcov.errors import KindCovError
-from pytest_kindcov.report.model import Summary, Tally
+from pytest_kindcov.report.tally import Summary, Tally
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.report import globs
-from pytest_kindcov.report.model import Gate, Tally, percent
+from pytest_kindcov.report.model import Gate
+from pytest_kindcov.report.tally import Tally, percent
 from pytest_kindcov.report.texts import shown
 
 if TYPE_CHECKING:

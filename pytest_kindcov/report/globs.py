@@ -39,6 +39,12 @@ def package_names(files: Iterable[Source]) -> set[str]:
     return names | {posixpath.dirname(file.path) or "." for file in files if file.path}
 
 
+def unused(files: Iterable[Source], globs: Iterable[str]) -> list[str]:
+    """Those that mean no file and no package, be they misspelt or of former times."""
+    names = {name for file in files for name in (*file_names(file), *package_names([file]))}
+    return [glob for glob in globs if not matches(glob, names)]
+
+
 def why_not(file: Source, include: Iterable[str], exclude: Iterable[str]) -> str:
     """By which setting a file is left out; "" when by none.
 

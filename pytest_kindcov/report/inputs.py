@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kindcov.report import datafile, runfile
+from pytest_kindcov.report import runfile
 from pytest_kindcov.report.model import Issue
 from pytest_kindcov.report.texts import shown
 
@@ -56,6 +56,8 @@ def find(paths: Iterable[str]) -> Inputs:
             directory = directory.parent
         else:
             found.append(str(directory / COVDATA))
+        from pytest_kindcov.report import datafile  # sqlite3: 3 ms, and not all have one
+
         homes.append(directory)
         run = runfile.read(directory)
         if (directory / datafile.NAME).is_file():

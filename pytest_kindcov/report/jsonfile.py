@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindcov.report.model import Previous, Tally
+from pytest_kindcov.report.model import Previous
+from pytest_kindcov.report.tally import Tally
 from pytest_kindcov.report.texts import runs
 
 if TYPE_CHECKING:

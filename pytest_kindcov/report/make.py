@@ -21,18 +21,21 @@ from pytest_kindcov.report.model import (
     Report,
     Sides,
     Source,
-    Tally,
 )
+from pytest_kindcov.report.tally import Tally
 from pytest_kindcov.report.texts import counted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from pytest_kindcov.covdata.paths import Repository
-    from pytest_kindcov.covdata.profile import Profile
+    from pytest_kindcov.covdata.profile import File, Profile
     from pytest_kindcov.covdata.store import Store
     from pytest_kindcov.report.model import Previous
+    from pytest_kindcov.report.tree import Tree
 
 _Part = TypeVar("_Part", Container, Issue, Phase)
 
@@ -49,6 +52,12 @@ class Run:
     issues: tuple[Issue, ...] = ()
     phases: tuple[Phase, ...] = ()
     data: Path | None = None
+    tests: Mapping[str, str] = field(default_factory=dict)
+    """By node id how each test ended: passed, failed, skipped, or "" if it did not end."""
+    tree: Tree | None = None
+    """What the working tree was before the build; None if it is not known."""
+    data_time: float = 0.0
+    """When the data file was written that belongs to it."""
 
 
 def report(
@@ -87,8 +96,16 @@ def report(
     if other is not None:
         issues += unlike(profile, other)
         profile, sides = join(profile, other)
-    files = [_source(profile, number, own, run.recorded) for number in range(len(profile.files))]
+    edges = np.searchsorted(profile.file, np.arange(len(profile.files) + 1)).tolist()
+    files = [
+        _source(figures, profile.units[first:last], own, run.recorded)
+        for figures, first, last in zip(profile.by_file(), edges[:-1], edges[1:], strict=True)
+    ]
     reasons = [globs.why_not(file, include, exclude) for file in files]
+    issues += [
+        Issue("unused glob", shown(glob), "there is no such file or package to include")
+        for glob in globs.unused(files, include)
+    ]
     keep = np.array([not why for why in reasons], bool)
     if not keep.all():
         of_kept = keep[profile.file]
@@ -139,13 +156,14 @@ def report(
     )
 
 
-def _source(profile: Profile, number: int, own: Repository, recorded: Mapping[str, str]) -> Source:
-    """A file of a profile; its places in the arrays come later."""
-    file = profile.files[number]
-    first, last = np.searchsorted(profile.file, [number, number + 1])
-    units = profile.units[first:last]
-    ran = profile.covered[first:last]
-    statements = units[:, 4].astype(np.uint64)
+def _source(
+    figures: tuple[File, int, int],
+    units: npt.NDArray[np.uint32],
+    own: Repository,
+    recorded: Mapping[str, str],
+) -> Source:
+    """A file of a profile, its statements and those that ran; its places come later."""
+    file, statements, ran = figures
     found = sources.find(file.path, own)
     return Source(
         name=shown(file.path),
@@ -154,7 +172,7 @@ def _source(profile: Profile, number: int, own: Repository, recorded: Mapping[st
         file=found.file,
         generated=sources.generated(found.text),
         changed=sources.changed(found, units, recorded),
-        tally=Tally(shown(file.path), int(statements.sum()), int(statements[ran].sum())),
+        tally=Tally(shown(file.path), statements, ran),
         blocks=slice(0, 0),
         lines=slice(0, 0),
     )

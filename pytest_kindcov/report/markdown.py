@@ -10,7 +10,8 @@ from pytest_kindcov.report.texts import shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pytest_kindcov.report.model import Report, Tally
+    from pytest_kindcov.report.model import Report
+    from pytest_kindcov.report.tally import Tally
 
 # GitHub refuses a step's summary beyond 1 MiB.
 _ROWS = 100

@@ -74,22 +74,23 @@ def added(root: Path, against: str) -> dict[str, set[int]]:
 
     """
     if against.startswith("-"):
-        raise CoverageDataError(f"{shown(against)} is no commit")
+        raise CoverageDataError(f"{shown(against)} is no commit", slug="commit-unknown")
     try:
-        base = _git(root, "merge-base", against, "HEAD").decode().strip()
+        base = git(root, "merge-base", against, "HEAD").decode().strip()
         # Whatever the user's own settings are.
-        diff = _git(
+        diff = git(
             root, "-c", "core.quotePath=true", "diff", "--unified=0", "--no-color", "--no-ext-diff",
             "--no-textconv", "--find-renames", "--src-prefix=a/", "--dst-prefix=b/", "--relative",
             base, "--", "*.go",
         )  # fmt: skip
-        listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", "*.go")
+        listed = git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", "*.go")
     except CommandError as error:
         raise CoverageDataError(
             f"what changed since {shown(against)} is not known",
             cause=error.output or str(error),
             remedy="name a commit that is there (in CI, fetch it: a shallow clone has no history,"
             " fetch-depth: 0)",
+            slug="commit-unknown",
         ) from error
     new = parse(diff)
     for name in filter(None, listed.split(b"\0")):
@@ -102,7 +103,13 @@ def added(root: Path, against: str) -> dict[str, set[int]]:
     return new
 
 
-def _git(root: Path, *words: str) -> bytes:
+def git(root: Path, *words: str) -> bytes:
+    """What git prints in a directory.
+
+    Raises:
+        CommandError: it failed, or there is no git (ToolNotFound).
+
+    """
     return run(["git", "-C", root, *words], timeout=_GIT).stdout
 
 

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def writable(directory: Path) -> bool:
+    """Whether a directory that may not be there yet can be made and written."""
+    there = next(each for each in [directory, *directory.absolute().parents] if each.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
 def file(target: Path, data: bytes) -> None:
     """Write a file; one that was there is replaced at the end, at once.
 

@@ -6,7 +6,6 @@ Nothing here trusts a file name or a text: what cannot be read is not there.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -19,13 +18,21 @@ from pytest_kindcov.covdata import modcache
 from pytest_kindcov.covdata.paths import Repository
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
 
 # As Go's ast.IsGenerated: in any comment before the package clause, on a line of its own.
 _GENERATED = re.compile(rb"// Code generated .* DO NOT EDIT\.\r?", re.ASCII)
 _HEAD = re.compile(rb"/\*.*?\*/|//[^\n]*|\bpackage\b", re.DOTALL)
+# What `go build` takes from a package's directory: `go help packages`, go/build.Package.
+_COMPILED = (
+    ".go", ".c", ".cc", ".cpp", ".cxx", ".m", ".h", ".hh", ".hpp", ".hxx", ".f", ".F", ".for",
+    ".f90", ".s", ".S", ".sx", ".swig", ".swigcxx", ".syso",
+)  # fmt: skip
+_EMBED = re.compile(rb"^//go:embed[ \t]+(.+)", re.MULTILINE)
+_AS_DATA = " (embedded)"
+_PATTERN = re.compile(r'"[^"]*"|`[^`]*`|\S+')
 # A generated file of a megabyte has that comment in its first lines.
 _HEAD_SIZE = 1 << 16
 
@@ -108,21 +115,51 @@ def fits(text: bytes, units: npt.NDArray[np.uint32]) -> bool:
 
 def digest(text: bytes) -> str:
     """What `record` notes of a file."""
+    import hashlib  # 4 ms
+
     return hashlib.sha256(text).hexdigest()
 
 
 def record(own: Repository) -> dict[str, str]:
-    """The digests of all Go files of a repository's modules, by path: what a build is made of."""
+    """The digests of what a build is made of, by path.
+
+    Those are the files of a repository's modules that Go compiles, and what these embed; git need
+    not know them, as where code is generated.
+    """
     found: dict[str, str] = {}
     for relative in sorted(own.modules.values()):
         for directory, below, names in os.walk(own.root / relative):
             below[:] = [d for d in below if not d.startswith(".") and d != "node_modules"]
             for name in names:
-                path = Path(directory, name).relative_to(own.root).as_posix()
-                if name.endswith(".go") and not name.endswith("_test.go") and path not in found:
-                    with contextlib.suppress(OSError):  # it went meanwhile
-                        found[path] = digest((own.root / path).read_bytes())
+                if name.endswith(_COMPILED) and not name.endswith("_test.go"):
+                    text = _add(found, own, Path(directory, name))
+                    for match in _EMBED.finditer(text):
+                        for path in _embedded(Path(directory), match[1].decode(errors="replace")):
+                            # Go that is embedded is data: its comments count.
+                            _add(found, own, path, _AS_DATA if path.suffix == ".go" else "")
     return found
+
+
+def _add(found: dict[str, str], own: Repository, file: Path, behind: str = "") -> bytes:
+    """Note a file, once; its text."""
+    path = file.relative_to(own.root).as_posix() + behind
+    if path in found:
+        return b""
+    try:
+        text = file.read_bytes()
+    except OSError:  # it went meanwhile, or is no file
+        return b""
+    found[path] = digest(text)
+    return text
+
+
+def _embedded(directory: Path, patterns: str) -> Iterator[Path]:
+    """The files that patterns of `//go:embed` may mean."""
+    for pattern in _PATTERN.findall(patterns):
+        word = pattern.strip('`"').removeprefix("all:")
+        with contextlib.suppress(ValueError, NotImplementedError):  # Go does not take it either
+            for path in directory.glob(word):
+                yield from path.rglob("*") if path.is_dir() else (path,)
 
 
 def changed(found: Found, units: npt.NDArray[np.uint32], recorded: Mapping[str, str]) -> bool:

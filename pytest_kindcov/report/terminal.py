@@ -7,13 +7,14 @@ import textwrap
 import time
 from typing import TYPE_CHECKING
 
-from pytest_kindcov.report.model import Tally
+from pytest_kindcov.report.tally import Tally
 from pytest_kindcov.report.texts import counted, points, ranges, runs, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pytest_kindcov.report.model import Report, Shares, Summary
+    from pytest_kindcov.report.model import Report, Shares
+    from pytest_kindcov.report.tally import Summary
 
 _COLUMNS = f"{'Stmts':>8}{'Miss':>8}{'Cover':>9}"
 _SIDES = f"{'Both':>8}{'E2E':>8}{'Unit':>8}{'None':>8}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pytest_kindcov.report.model import Tally
+    from pytest_kindcov.report.tally import Tally
 
 
 def shown(text: str) -> str:

@@ -62,7 +62,7 @@ def build(
 
     """
     from pytest_kindcov.covdata import store as stores
-    from pytest_kindcov.report import make, patch
+    from pytest_kindcov.report import make
 
     unit = None
     if wanted.unit:
@@ -72,6 +72,7 @@ def build(
                 f"no coverage data of unit tests in {', '.join(wanted.unit)}",
                 cause="\n".join(map(str, unit.problems)),
                 remedy="name a profile of `go test -coverprofile`, or a GOCOVERDIR",
+                slug="unit-data-missing",
             )
     report = make.report(
         store,
@@ -85,6 +86,8 @@ def build(
     if report is None:
         return None
     if wanted.compare:
+        from pytest_kindcov.report import patch  # subprocess
+
         found, issues = patch.read(report, wanted.compare)
         report = dataclasses.replace(report, patch=found, issues=(*report.issues, *issues))
     return dataclasses.replace(report, gates=gate.judge(report, wanted.rules))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
@@ -92,6 +93,8 @@ def build(
     environment = {**os.environ, **spec.build_env, "GOOS": "linux", "GOARCH": arch}
     # The image is empty: a program that needs libc's loader would not start in it.
     environment.setdefault("CGO_ENABLED", "0")
+    with contextlib.suppress(RuntimeError):  # no HOME, and no entry for the user
+        environment.setdefault("HOME", str(Path.home()))  # Go's caches are there
     # A build that is interrupted leaves its working directory, wherever that is.
     environment.setdefault("GOTMPDIR", str(output.parent))
     package = _package(spec, rootdir, environment, cancel)
@@ -111,6 +114,13 @@ def build(
     try:
         run(args, timeout=_BUILD, env=environment, cwd=package.module_dir, cancel=cancel)
     except CommandError as error:
+        if "no space left on device" in error.output:
+            raise BuildError(
+                f"service {spec.title}: there is no room for its program",
+                cause=error.output.splitlines()[-1],
+                remedy=f"make room for temporary files in {output.parent.parent}, or set TMPDIR",
+                slug="disk-full",
+            ) from error
         raise BuildError(
             f"service {spec.title}: {package.import_path} does not compile",
             cause=error.output or str(error),

@@ -72,7 +72,7 @@ class Workload:
     api_version: str
     labels: dict[str, str]
     old: frozenset[str] = frozenset()
-    """Ids of pods that it had before: it is ready without these."""
+    """Ids of pods that it had before: they go, and it is ready with others."""
 
     @property
     def title(self) -> str:
@@ -150,8 +150,6 @@ def apply(
         def act(obj: Object = obj) -> frozenset[str]:
             pods = _old_pods(api, obj, spec.home, cancel) if renew else []
             _apply_one(api, obj, spec.home, cancel)
-            for pod in pods:
-                api.delete("v1", "Pod", pod["name"], pod["namespace"])
             return frozenset(pod["uid"] for pod in pods)
 
         old[id(obj)] = once(f"object {spec.home} {text_of(obj)}", act) if once else act()

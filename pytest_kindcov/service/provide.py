@@ -268,7 +268,7 @@ class Provider:
         if spec.package:
             archive, image_id = self._archive(spec, loaded)
             return lambda: self._load_archive(archive, reference, image_id)
-        return lambda: self._load_present(reference)
+        return lambda: self._load_present(reference, spec)
 
     def _archive(self, spec: ServiceSpec, loaded: Manifests) -> tuple[Path, str]:
         """The image as an archive, and its id."""
@@ -304,21 +304,39 @@ class Provider:
             early = []  # kind may restart containerd: it is loaded again
         late = [node for node in self._lacking(reference, image_id) if node not in early]
         on_all(late, lambda node: node.load(archive))
+        self._wait_image(late, reference, image_id)
         archive.unlink()
 
     def _load_built(self, built: str, reference: str) -> None:
         cluster = self.cluster()
-        lacking = self._lacking(reference, cluster.engine.image_id(built))
+        image_id = cluster.engine.image_id(built)
+        lacking = self._lacking(reference, image_id)
         cluster.load_docker_image(built, lacking)
         on_all(lacking, lambda node: node.rename(built, reference))
+        self._wait_image(lacking, reference, image_id)
         cluster.engine.untag(built)
 
-    def _load_present(self, reference: str) -> None:
+    def _load_present(self, reference: str, spec: ServiceSpec) -> None:
         """Load an image that the engine has; others are on the nodes, or the kubelet pulls them."""
         cluster = self.cluster()
         image_id = cluster.engine.image_id(reference)
         if image_id:
-            cluster.load_docker_image(reference, self._lacking(reference, image_id))
+            arch, wanted = cluster.engine.image_arch(reference), cluster.engine.arch
+            if arch and wanted and arch != wanted:
+                raise DeployError(
+                    f"service {spec.title}: its image is for another processor",
+                    cause=f"{reference} is for {arch}, and the nodes are {wanted}",
+                    remedy=f"build or pull it with --platform linux/{wanted}",
+                    slug="wrong-architecture",
+                )
+            lacking = self._lacking(reference, image_id)
+            cluster.load_docker_image(reference, lacking)
+            self._wait_image(lacking, reference, image_id)
+
+    def _wait_image(self, nodes: list[Node], reference: str, image_id: str) -> None:
+        """On a cluster that is not new: its nodes may have had another image of that name."""
+        if not self.cluster().created:
+            on_all(nodes, lambda node: node.wait_image(reference, image_id))
 
     def _lacking(self, reference: str, image_id: str) -> list[Node]:
         """The nodes that have another image of that name, or none: noted if it must be put back."""

@@ -124,10 +124,18 @@ class _Watch:
         return not self.waiting
 
     def _renewed(self, workload: Workload) -> bool:
-        """Whether new pods have taken the old ones' places: a status may be of before."""
+        """Whether new pods have taken the old ones' places.
+
+        Old ones that are left when all is rolled out are of a workload that did not change: they
+        are deleted. Its status may be of before for a while: its pods are looked at.
+        """
         if not workload.old:
             return True
         pods = select(self.api, workload.namespace, workload.labels)
+        for pod in pods:
+            metadata = pod["metadata"]
+            if metadata["uid"] in workload.old and not metadata.get("deletionTimestamp"):
+                self.api.delete("v1", "Pod", metadata["name"], metadata["namespace"])
         return bool(pods) and all(
             rolled_out("Pod", pod) and pod["metadata"]["uid"] not in workload.old for pod in pods
         )

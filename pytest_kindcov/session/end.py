@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_kindcov.errors import Cancelled
 from pytest_kindcov.session.run import known, relative
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_kindcov.cluster.kind import KindCluster
+    from pytest_kindcov.report.wanted import Wanted
     from pytest_kindcov.session.live import Recording
     from pytest_kindcov.session.provision import Provision
     from pytest_kindcov.session.run import Run
@@ -31,6 +34,7 @@ class End:
         self._run = run
         self._provision = provision
         self._recording = recording
+        self._is_over = True  # whether nothing is left on the machine
 
     def all(self, *, failed: bool, interrupted: bool, tests_failed: bool) -> None:
         """All that has to be done when nothing more is begun.
@@ -41,22 +45,30 @@ class End:
             tests_failed: whether tests did.
 
         """
+        self._step(self._provision.end)
         cluster = self._provision.cluster
         if cluster is not None:
             # The harvest ends pods, and their logs go with them.
             self._step(lambda: self._save_logs(cluster))
             if self._provision.injected and self._may_stay(cluster):
                 self._step(lambda: self._withdraw(cluster))
-            self._step(lambda: self._harvest(cluster, failed, interrupted))
+            if not self._run.outcome.interrupted:
+                self._step(lambda: self._harvest(cluster, failed, interrupted))
             self._recording.close()
             self._step(lambda: self._save_logs(cluster))
-            self._step(lambda: self._leave(cluster, tests_failed))
+            self._is_over = False
+            self._step(lambda: self._let_go(cluster, tests_failed))
         if self._run.outcome.skipped and self._run.settings.coverage:
             self._step(self._forget_earlier)
+        self._step(self._provision.close)
+        if self._run.outcome.interrupted:
+            self._say_what_is_missing()
 
     def _step(self, step: Callable[[], None]) -> None:
         try:
             step()
+        except KeyboardInterrupt:
+            self._run.outcome.interrupted = True
         except Exception as error:  # what is left of the end must be tried
             self._run.outcome.errors.append(known(error))
 
@@ -79,7 +91,7 @@ class End:
             self._provision.api(),
             cluster.nodes,
             run.deployed,
-            settings.dir,
+            run.directory,
             own=run.repository,
             live=(recorder, probes) if recorder and probes else None,
             allow=settings.allow,
@@ -89,7 +101,7 @@ class End:
         outcome.errors += result.errors
         outcome.problems += result.problems
         outcome.notes += result.notes
-        shown = relative(settings.dir, Path.cwd())
+        shown = relative(run.directory, Path.cwd())
         if failed and not settings.on_fail:
             outcome.notes.append(f"tests failed: no report; for one: kindcov report {shown}")
             return
@@ -99,22 +111,26 @@ class End:
             [
                 *sorted({deployed.title for deployed in run.deployed}),
                 result.extent,
-                *(["interrupted: not all tests ran"] if interrupted else []),
+                *([outcome.subset] if outcome.subset else []),
+                *(["stopped early: not all tests ran"] if interrupted else []),
             ]
         )
+        recorded, tree = self._provision.sources()
         done = finish.finish(
-            settings.dir,
+            run.directory,
             run.repository,
             make.Run(
                 time=time.time(),
                 title=outcome.headline,
-                recorded=self._provision.sources(),
+                recorded=recorded,
                 containers=tuple(result.containers),
                 issues=tuple(Issue("", "", problem) for problem in result.problems),
                 phases=tuple(sorted(run.phases, key=lambda phase: phase.begin)),
                 data=result.data,
+                tests=outcome.tests,
+                tree=tree,
             ),
-            settings.wanted(),
+            self._wanted(),
             append=settings.append,
         )
         outcome.report = done.report
@@ -124,11 +140,38 @@ class End:
         outcome.problems += [issue for issue in issues if issue not in outcome.problems]
         outcome.wrote += [relative(Path(path), Path.cwd()) for path in done.wrote]
 
+    def _wanted(self) -> Wanted:
+        """Of selected tests no reports and no limits: they would be taken for those of all."""
+        outcome, wanted = self._run.outcome, self._run.settings.wanted()
+        if not outcome.subset:
+            return wanted
+        shown = relative(self._run.directory, Path.cwd())
+        outcome.notes.append(
+            f"{outcome.subset}: no total, no reports and no limits; what these covered:"
+            f" kindcov report {shown}"
+        )
+        return replace(wanted, reports=(), rules=(), compare="")
+
+    def _say_what_is_missing(self) -> None:
+        """The end was cut short: of what was skipped, each thing has its remedy."""
+        cluster, outcome = self._provision.cluster, self._run.outcome
+        cause = f"its coverage is {'' if outcome.report else 'not '}saved"
+        if cluster is not None and not self._is_over:
+            state = "left" if cluster.created else "not given back as it was"
+            cause += f", and cluster {cluster.name} is {state}"
+        outcome.errors.append(
+            Cancelled(
+                "the end of the run was interrupted",
+                cause=cause,
+                remedy="" if self._is_over else "`kindcov doctor --remove` sees to it",
+            )
+        )
+
     def _forget_earlier(self) -> None:
         """Remove an earlier run's figures: this run fails nowhere, and has none."""
         from pytest_kindcov.harvest.run import forget
 
-        forget(self._run.settings.dir)
+        forget(self._run.directory)
 
     def _save_logs(self, cluster: KindCluster) -> None:
         """Save the logs of a run that failed, once; a failed creation has saved its own."""
@@ -152,11 +195,17 @@ class End:
 
         withdraw(cluster.nodes)
 
+    def _let_go(self, cluster: KindCluster, tests_failed: bool) -> None:
+        self._leave(cluster, tests_failed)
+        self._is_over = True
+
     def _leave(self, cluster: KindCluster, tests_failed: bool) -> None:
         """Give the cluster back, keep it, or delete it."""
         if cluster.ledger is not None:
             self._give_back(cluster)
             return
+        if not (cluster.created or cluster.whole):
+            return  # it was not begun; who has the name now is somebody else
         why = self._why_kept(tests_failed) if cluster.whole else ""
         if not why:
             cluster.delete()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.node import Node
     from pytest_kindcov.harvest.probes import Probes
     from pytest_kindcov.harvest.record import Recorder
-    from pytest_kindcov.report.model import Summary
+    from pytest_kindcov.report.tally import Summary
     from pytest_kindcov.session.run import Run
 
 
@@ -109,7 +109,7 @@ class OwnerLive:
         """What ran so far."""
         from pytest_kindcov.covdata import profile as profiles
         from pytest_kindcov.report.covdata import summary
-        from pytest_kindcov.report.model import Summary
+        from pytest_kindcov.report.tally import Summary
 
         recorder = self._recording.recorder
         images = self._recording.images(service, namespace)

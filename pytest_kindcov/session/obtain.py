@@ -14,8 +14,7 @@ from pytest_kindcov.cluster import owners
 from pytest_kindcov.cluster.api import Api, import_ahead
 from pytest_kindcov.cluster.kind import KindCluster
 from pytest_kindcov.cluster.ledger import Ledger
-from pytest_kindcov.errors import Cancelled, ClusterError
-from pytest_kindcov.session.run import known
+from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +60,11 @@ class Obtain:
         named = settings.cluster or settings.cluster_name
         present = self._engine.clusters() if named or settings.keep != "never" else {}
         if named in present:
-            return self._attach(named, present[named])
+            owner = owners.owners(self._engine).get(named)
+            if settings.cluster or settings.keep == "never" or owner is None or not owner.kept:
+                return self._attach(named, present[named])
+            owners.claim(named, self._engine, self._run.state.directory, key=owner.key)
+            return self._revive(named, present[named]) or self._create(named, {})
         key = self._key() if settings.keep != "never" and not named else {}
         return (self._kept(key, present) if key else None) or self._create(named, key)
 
@@ -69,12 +72,14 @@ class Obtain:
         settings, directory = self._run.settings, self._run.state.directory
         cluster = KindCluster(
             name,
-            Path(settings.kubeconfig) if settings.kubeconfig else directory / "kubeconfig",
+            directory / "kubeconfig",
             image=settings.node_image or None,
             kind_path=Path(settings.kind_bin) if settings.kind_bin else None,
             kubectl_path=Path(settings.kubectl_bin) if settings.kubectl_bin else None,
             engine=self._engine,
         )
+        if settings.kubeconfig:
+            cluster.kubeconfig_path = Path(settings.kubeconfig)
         cluster.scratch = directory
         return cluster
 
@@ -106,13 +111,22 @@ class Obtain:
         last = owners.owners(self._engine).get(name)
         owners.claim(name, self._engine, cluster.scratch, attached=True)
         file = owners.ledger(name, self._engine)
+        untouched = not file.exists()
         cluster.ledger = Ledger.read(file)
         self._begun(cluster)
         self._run.tell(f"using cluster {name} ({self._engine.name}), which was there already")
-        cluster.take(containers, self._run.settings.dir / "logs")
-        wait_ready(
-            lambda: self._api(cluster), timeout=_READY, patience=ANSWERS, cancel=self._run.cancel
-        )
+        try:
+            cluster.take(containers, self._run.settings.dir / "logs")
+            wait_ready(
+                lambda: self._api(cluster),
+                timeout=_READY,
+                patience=ANSWERS,
+                cancel=self._run.cancel,
+            )
+        except KindCovError:
+            if untouched:
+                cluster.ledger.close()  # there is nothing to give back
+            raise
         if last is not None and last.attached:
             from pytest_kindcov.session.borrowed import restore
 
@@ -135,23 +149,24 @@ class Obtain:
                 owners.claim(name, self._engine, self._run.state.directory, key=key)
             except ClusterError:
                 continue  # another run has it
-            cluster = self._handle(name)
-            if self._revive(cluster, present[name]):
+            cluster = self._revive(name, present[name])
+            if cluster is not None:
                 return cluster
         return None
 
-    def _revive(self, cluster: KindCluster, containers: Sequence[Container]) -> bool:
-        """Make a kept cluster as good as new; whether that was possible. If not, it is deleted."""
-        name, run = cluster.name, self._run
+    def _revive(self, name: str, containers: Sequence[Container]) -> KindCluster | None:
+        """Make a kept cluster as good as new. None if that was not possible: it was deleted."""
+        cluster, run = self._handle(name), self._run
         self._begun(cluster)
         try:
             stopped = [each.name for each in containers if not each.running]
             if stopped:
                 run.tell(f"cluster {name} was kept, and stopped: starting it")
                 self._engine.start(stopped)
+                containers = self._engine.clusters()[name]
             else:
                 run.tell(f"using cluster {name} ({self._engine.name}), which was kept")
-            cluster.take([])
+            cluster.take(containers)
             wait_ready(
                 lambda: self._api(cluster),
                 timeout=_STARTS if stopped else ANSWERS,
@@ -164,14 +179,14 @@ class Obtain:
         except Cancelled:
             raise
         except Exception as error:  # also the client's own: whatever it is, a new cluster mends it
-            told = f"cluster {name} was kept, but is of no use: {known(error).headline}"
+            told = f"cluster {name} was kept, but is of no use: {_words(error)}"
             run.tell(f"{told}; a new one replaces it")
             run.outcome.notes.append(f"{told}; it was replaced")
             cluster.delete()
-            return False
+            return None
         if stopped:
             run.outcome.notes.append(f"cluster {name} was kept, and stopped: it was started")
-        return True
+        return cluster
 
     def _api(self, cluster: KindCluster) -> Api:
         """A client, made once it can be."""
@@ -220,9 +235,8 @@ def wait_ready(
             account = client.get("v1", "ServiceAccount", "default", "default")
         except Exception as error:  # the client's own: an API server that comes up says anything
             if time.monotonic() - answered > patience:
-                cause = known(error).headline
                 raise ClusterError(
-                    "the API server does not answer", cause=cause, slug="api-unreachable"
+                    "the API server does not answer", cause=_words(error), slug="api-unreachable"
                 ) from error
             return False
         answered = time.monotonic()
@@ -238,6 +252,13 @@ def wait_ready(
         slug="nodes-not-ready",
         error=ClusterError,
     )
+
+
+def _words(error: Exception) -> str:
+    """What an error says, in one line."""
+    if isinstance(error, KindCovError):
+        return error.headline
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _unlike(name: str, made: dict[str, str], wanted: dict[str, str], engine: Engine) -> str:

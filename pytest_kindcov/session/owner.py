@@ -6,7 +6,7 @@ import shutil
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindcov._signals import TermBridge, shield
+from pytest_kindcov._signals import Signals
 from pytest_kindcov.service.goservice import GoService
 from pytest_kindcov.service.spec import ServiceSpec
 from pytest_kindcov.session import live
@@ -18,6 +18,7 @@ from pytest_kindcov.wire import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pytest_kindcov.cluster.api import Api
     from pytest_kindcov.cluster.kind import KindCluster
@@ -50,7 +51,7 @@ class Owner:
         self._provision = Provision(self._run, self._recording)
         self._tick = tick
         self._lock = threading.Lock()
-        self._bridge = TermBridge()
+        self._signals = Signals(self._run.tell, lambda: self._provision.started)
         self._closed = False
         self._server: Server | None = None
         self.live: Live = live.OwnerLive(self._recording, "")
@@ -59,6 +60,11 @@ class Owner:
     def outcome(self) -> Outcome:
         """How the run fares."""
         return self._run.outcome
+
+    @property
+    def directory(self) -> Path:
+        """Where the run's data and reports go."""
+        return self._run.directory
 
     @property
     def state(self) -> State:
@@ -71,7 +77,7 @@ class Owner:
             if self._closed:
                 return
             if not self._provision.started:
-                self._bridge.install()
+                self._signals.bridge()
                 self.outcome.used = True
                 self._provision.start()
             self._provision.want(specs)
@@ -85,6 +91,7 @@ class Owner:
 
     def watch_inbox(self) -> None:
         """From now on, look for workers' late wishes."""
+        self._signals.bridge()  # a late wish comes in a thread that cannot do it
 
         def look() -> None:
             while not self._run.cancel.wait(_INBOX):
@@ -121,6 +128,11 @@ class Owner:
         """A worker is gone."""
         self._recording.change(lambda: self._recording.running.drop(worker))
 
+    def interrupted(self) -> None:
+        """The run was interrupted: what is left of it must not be by accident."""
+        if self._provision.started:
+            self._signals.shield()
+
     def close(
         self, *, failed: bool = False, interrupted: bool = False, tests_failed: bool = False
     ) -> Outcome:
@@ -142,15 +154,14 @@ class Owner:
         if not self._provision.started:
             self._remove_state()
             return self.outcome
-        with shield(self._run.tell):
-            try:
-                self._provision.end()
-                end = End(self._run, self._provision, self._recording)
-                end.all(failed=failed, interrupted=interrupted, tests_failed=tests_failed)
-            finally:
-                self._provision.close()
-                self._bridge.remove()
-                self._remove_state()
+        self._signals.shield()
+        try:
+            End(self._run, self._provision, self._recording).all(
+                failed=failed, interrupted=interrupted, tests_failed=tests_failed
+            )
+        finally:
+            self._signals.restore()
+            self._remove_state()
         return self.outcome
 
     def _remove_state(self) -> None:

@@ -9,7 +9,15 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pytest_kindcov.errors import Cancelled, ClusterError, KindCovError, ToolNotFound, Unfit
+from pytest_kindcov.errors import (
+    Cancelled,
+    ClusterError,
+    HarvestError,
+    KindCovError,
+    ToolNotFound,
+    Unfit,
+)
+from pytest_kindcov.report import place
 from pytest_kindcov.session.run import known
 
 if TYPE_CHECKING:
@@ -17,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.report.tree import Tree
     from pytest_kindcov.service.deploy import Deployed
     from pytest_kindcov.service.goservice import GoService
     from pytest_kindcov.service.provide import Provider
@@ -55,7 +64,7 @@ class Provision:
         self._lock = threading.Lock()
         self._made: Future[KindCluster] | None = None
         self._tasks: list[Future[None]] = []
-        self._sources: Future[dict[str, str]] | None = None
+        self._sources: Future[tuple[dict[str, str], Tree | None]] | None = None
 
     @property
     def started(self) -> bool:
@@ -95,13 +104,13 @@ class Provision:
         with self._lock:  # several threads ask first at the same time; importing takes a second
             return self._api
 
-    def sources(self) -> dict[str, str]:
+    def sources(self) -> tuple[dict[str, str], Tree | None]:
         """What the services were built from; nothing where that could not be read."""
         try:
-            return self._sources.result() if self._sources is not None else {}
+            return self._sources.result() if self._sources is not None else ({}, None)
         except OSError as error:
             self.run.outcome.problems.append(f"later changes of the source are not seen: {error}")
-            return {}
+            return {}, None
 
     # The cluster.
 
@@ -138,13 +147,21 @@ class Provision:
         return api
 
     def _make_cluster(self) -> KindCluster:
-        engine = self._engine
-        self._tasks.append(self._pool.submit(self._name_orphans, engine))
         from pytest_kindcov.session.obtain import Obtain
 
+        settings = self.run.settings
+        if settings.coverage and not place.writable(settings.dir):
+            raise HarvestError(
+                f"{settings.dir} cannot be written, where the coverage is to go",
+                cause="no permission, a read-only file system, or it is no directory",
+                remedy="mend that, or name another directory: --kind-coverage-dir",
+                slug="directory-not-writable",
+            )
+        engine = self._engine
+        self._tasks.append(self._pool.submit(self._name_orphans, engine))
         cluster = Obtain(self.run, engine, self._begun).cluster()
         self.run.phase("cluster", self.run.begin)
-        if self.run.settings.coverage:
+        if settings.coverage:
             from pytest_kindcov.harvest.inject import inject
 
             inject(cluster.nodes)
@@ -188,6 +205,7 @@ class Provision:
             "cluster",
             {
                 "name": cluster.name,
+                "directory": str(cluster.path),
                 "kubeconfig": str(cluster.kubeconfig_path),
                 "kind": str(cluster.kind_path),
                 "kubectl": str(cluster.kubectl_path),
@@ -241,11 +259,12 @@ class Provision:
             cancel=self.run.cancel,
         )
 
-    def _record_sources(self) -> dict[str, str]:
+    def _record_sources(self) -> tuple[dict[str, str], Tree | None]:
         """What the services are about to be built from, so that later changes are seen."""
-        from pytest_kindcov.report import sources
+        from pytest_kindcov.report import sources, tree
 
-        return sources.record(self.run.repository)
+        own = self.run.repository
+        return sources.record(own), tree.record(own.root, self.run.settings.rootdir)
 
     def _provide(self, spec: ServiceSpec) -> None:
         name = f"service-{spec.key}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 import threading
@@ -41,6 +42,12 @@ class Outcome:
     used: bool = False
     """Whether a cluster was made or attached; nothing is printed otherwise."""
     headline: str = ""
+    tests: dict[str, str] = field(default_factory=dict)
+    """By node id how tests ended: see `report.make.Run`."""
+    subset: str = ""
+    """What was selected, where tests were left out that a change cannot affect."""
+    interrupted: bool = False
+    """Whether the end itself was cut short."""
 
 
 class Run:
@@ -78,6 +85,14 @@ class Run:
         return "state" in self.__dict__
 
     @property
+    def directory(self) -> Path:
+        """Where the run's data and reports go.
+
+        What some selected tests covered is no total, and no record to select by: that stays.
+        """
+        return self.settings.dir / "selected" if self.outcome.subset else self.settings.dir
+
+    @property
     def unique(self) -> str:
         """A name for a cluster that no other run gives."""
         suffix = self.state.directory.name[-4:].lower().replace("_", "x")
@@ -105,6 +120,14 @@ def known(error: Exception) -> KindCovError:
     """An error as one of ours; a defect shows where it is."""
     if isinstance(error, KindCovError):
         return error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return KindCovError(
+            f"{error.filename or 'a file'} cannot be written",
+            cause=str(error.strerror),
+            remedy="make room in this directory and in that for temporary files: "
+            + tempfile.gettempdir(),
+            slug="disk-full",
+        )
     trace = "".join(traceback.format_exception(error)).rstrip()
     return KindCovError(
         f"unexpected {type(error).__name__}",

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import browser
@@ -59,54 +56,6 @@ def test_example_without_coverage_and_with_workers(runner: Runner, orders: Path)
     assert "kind coverage" not in run.output
     assert not (orders / ".kindcov").exists()
     assert runner.left_behind() == []
-
-
-@ONE_ENGINE
-def test_failing_tests_keep_their_coverage(runner: Runner, orders: Path) -> None:
-    (orders / "tests/e2e/test_fails.py").write_text(
-        "import httpx\n\ndef test(orders):\n"
-        "    assert httpx.get(orders.url + '/orders/none').status_code == 200\n"
-    )
-    run = runner(orders, "--kind-coverage", "-x", "tests/e2e/test_fails.py", "-n", "2")
-    assert run.code in (1, 2)
-    assert "1 failed" in run.output
-    assert float(run.total().rstrip("%")) > 0
-    assert runner.left_behind() == []
-
-
-@ONE_ENGINE
-@pytest.mark.parametrize("when", ["creating cluster", "deployed in"])
-def test_interrupt_leaves_nothing(runner: Runner, orders: Path, when: str) -> None:
-    """Ctrl-C in the terminal: SIGINT to the whole process group."""
-    (orders / "tests/e2e/test_sleeps.py").write_text(
-        "import time\n\ndef test(orders):\n    time.sleep(60)\n"
-    )
-    log = orders / "log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            runner.command("--kind-coverage", "tests/e2e/test_sleeps.py"),
-            cwd=orders,
-            env=runner.env,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            # A shell ignores it in what it runs in the background, and that is inherited.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (one thread)
-        )
-    runner.started.append(process.pid)
-    try:
-        _wait_for(log, when)
-        time.sleep(2)
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(90) == 2
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        print(log.read_text())
-    assert runner.left_behind() == []
-    if when == "deployed in":
-        assert "TOTAL" in log.read_text()
 
 
 DAEMONSET = """
@@ -261,13 +210,6 @@ def assert_attributed(orders: Path) -> None:
     every = set().union(*found.values())
     for name, first, last in covered:
         assert any((name, number) in every for number in range(first, last + 1)), (name, first)
-
-
-def _wait_for(log: Path, text: str, timeout: float = 180) -> None:
-    deadline = time.monotonic() + timeout
-    while text not in log.read_text():
-        assert time.monotonic() < deadline, f"never said {text}"
-        time.sleep(0.1)
 
 
 def summary_block(output: str) -> list[str]:

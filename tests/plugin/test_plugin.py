@@ -167,13 +167,20 @@ def test_plugin_can_be_switched_off(pytester: pytest.Pytester) -> None:
     pytester.runpytest_subprocess("-p", "no:kindcov").assert_outcomes(passed=1)
 
 
-def test_remote_workers_are_refused(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--dist=load", "--tx", "ssh=nowhere.invalid"], "is not on this machine"),
+        (["--dist=each", "--tx", "2*popen"], "--dist=each runs each test in each worker"),
+    ],
+)
+def test_what_workers_cannot_do_is_refused(
+    pytester: pytest.Pytester, args: list[str], said: str
+) -> None:
     pytester.makepyfile("def test(): pass")
-    result = pytester.runpytest_subprocess(
-        "--kind-coverage", "--dist=load", "--tx", "ssh=nowhere.invalid"
-    )
-    assert result.ret != 0
-    assert "is not on this machine" in result.stdout.str() + result.stderr.str()
+    result = pytester.runpytest_subprocess("--kind-coverage", *args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: kindcov: *{said}*"])
 
 
 def test_go_service_needs_something_to_run(pytester: pytest.Pytester) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from gocover import MIX, Go, run, same_as_go
 
-from pytest_kindcov import cli
+from pytest_kindcov import cli, covdata
 from pytest_kindcov.covdata import counters, meta, profile, store
 from pytest_kindcov.covdata.model import Mode, merge, subtract
 
@@ -150,6 +152,25 @@ def test_unit_test_profiles_join(mix: Callable[[str], Path], tmp_path: Path) -> 
         assert (both.counts == 2 * alone.counts).all()
         assert both.by_package() == [tuple(row) for row in alone.by_package()]
         assert [row[2] for row in both.by_function()] == [row[2] for row in alone.by_function()]
+
+
+def test_the_example_of_its_documentation(
+    mix: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "covdata").symlink_to(mix("count"))
+    monkeypatch.chdir(tmp_path)
+    text = str(covdata.__doc__)
+    names: dict[str, Any] = {}
+    exec(textwrap.dedent(text[text.index("    from") : text.index("\nFrom top")]), names)
+    assert "example.com/mix/shapes 11 " in capsys.readouterr().out
+    assert Path("coverage.out").read_text().startswith("mode: count\nexample.com/mix/")
+    assert len(list(Path("merged").iterdir())) == 2
+    assert names["ran"].shape[1] == 5
+    modules = {path.stem for path in Path(str(covdata.__file__)).parent.glob("[a-z]*.py")}
+    assert modules == set(re.findall(r"^    (\w+)   ", text, re.M)) | {"records", "uleb"}
 
 
 def test_imports_nothing_but_numpy() -> None:

@@ -241,3 +241,11 @@ def test_text_profiles_of_others() -> None:
     own = profile.read(text)
     assert own.counts.tolist() == [2**32 - 1]
     assert own.by_package() == [("x", 1, 1)]
+
+
+def test_text_profile_with_a_carriage_return_in_a_name() -> None:
+    """It sorts elsewhere once it is spelled out."""
+    found = profile.read(b"mode: set\na\rb/f.go:1.1,2.2 1 1\na.b/f.go:3.1,4.2 2 0\n")
+    again = profile.read(profile.write(found))
+    assert again.files == found.files
+    assert (again.units == found.units).all()

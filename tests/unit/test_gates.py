@@ -17,7 +17,7 @@ from pytest_kindcov.covdata import profile as profiles
 from pytest_kindcov.covdata.store import Store
 from pytest_kindcov.errors import CoverageDataError
 from pytest_kindcov.report import gate, jsonfile, make, markdown, patch, sources, terminal
-from pytest_kindcov.report.model import Tally
+from pytest_kindcov.report.tally import Tally
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -206,7 +206,7 @@ def test_names_in_a_patch(shop: Shop) -> None:
 
 def test_unknown_commits(shop: Shop, tmp_path: Path) -> None:
     for against in ("no-such-branch", "--output=/tmp/x", "-h"):
-        with pytest.raises(CoverageDataError):
+        with pytest.raises(CoverageDataError, match=r"\[commit-unknown\]"):
             patch.added(shop.root, against)
     with pytest.raises(CoverageDataError):
         patch.added(tmp_path / "repo" / "nowhere", "main")

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_kindcov.covdata.paths import Repository
+from pytest_kindcov.errors import CoverageDataError
 from pytest_kindcov.harvest import files, raw, verdict
+from pytest_kindcov.harvest.inject import BASE
 from pytest_kindcov.harvest.stop import Ends, stop
 from pytest_kindcov.report.finish import Finished, finish
 from pytest_kindcov.report.make import Run
-from pytest_kindcov.report.model import Summary, Tally, percent
+from pytest_kindcov.report.tally import Summary, Tally, percent
 from pytest_kindcov.report.terminal import table
 from pytest_kindcov.report.wanted import Wanted
 from pytest_kindcov.service.deploy import Deployed
@@ -206,6 +208,7 @@ def test_damaged_files_are_named_and_left_out(tmp_path: Path) -> None:
         ("exit code 137 (OOMKilled)", verdict.Seen(1000.0, None), "killed"),
         ("exit code 2 (Error)", verdict.Seen(1000.0, None), "killed"),
         ("exit code 143 (Error)", verdict.Seen(1000.0, 0.1), "no-handler"),
+        ("exit code 0 (Completed)", verdict.Seen(1000.0, 0.1), "killed"),
         ("", verdict.Seen(1000.0, 0.1), "no-handler"),
         ("exit code 137 (Error)", verdict.Seen(1000.0, 3.0), "overran"),
         ("", verdict.Seen(1000.0, 9.5), "overran"),
@@ -271,3 +274,59 @@ def test_containers_of_a_service_are_known_by_their_workload() -> None:
     assert verdict.containers_of(service("b", "b:1"), both) == [second]
     operated = [container("made-by-operator", image="c:1")]
     assert verdict.containers_of(service("c", "c:1"), operated) == operated
+
+
+def test_archive_takes_what_is_coverage_and_nothing_else(tmp_path: Path) -> None:
+    """As the node makes it: of a hostile container its own files still come, and all of others."""
+    honest, hostile = "a" * 64, "b" * 64
+    for identity in (honest, hostile):
+        data = tmp_path / "containers" / identity / "data"
+        data.mkdir(parents=True)
+        (data.parent / "state.json").write_text("{}")
+        (data / META).write_bytes(b"meta")
+        (data / COUNTERS).write_bytes(b"counters")
+    (data / f"covmeta.{'1' * 32}").symlink_to("/etc/passwd")
+    (data / f"covmeta.{'2' * 32}").hardlink_to(data / META)
+    os.mkfifo(data / f"covcounters.{'0' * 32}.2.1")
+    (data / f"covmeta.{'0' * 32}\n").write_bytes(b"x")
+    (data / "-rf").write_bytes(b"x")
+    big = data / f"covcounters.{'0' * 32}.3.1"
+    big.touch()
+    os.truncate(big, files.MAX_FILE)
+    script = files._ARCHIVE.replace(BASE, str(tmp_path))
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
+    first, second = files.unpack(done.stdout, "node").containers
+    assert (first.id, set(first.files)) == (honest, {META, COUNTERS})
+    assert set(second.files) == {META, COUNTERS, f"covmeta.{'2' * 32}"}
+    left_out = {line.rpartition("/")[2] for line in done.stderr.decode().splitlines()}
+    assert left_out == {f"covmeta.{'1' * 32}", big.name, f"covcounters.{'0' * 32}.2.1"}
+
+
+def test_too_many_files_cost_only_their_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_FILES", 3)
+    names = [f"covcounters.{'0' * 32}.{number}.1" for number in range(5)]
+    other = "b" * 64
+    entries = [(f"{ID}/data/{name}", b"") for name in names] + [(f"{other}/data/{META}", b"m")]
+    found = files.unpack(archive(*entries), "node")
+    assert [len(container.files) for container in found.containers] == [3, 1]
+    assert found.problems == ["/ (): files skipped, more than is plausible"]
+
+
+def test_meta_data_that_a_pod_damaged_are_taken_from_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = SimpleNamespace(hash=bytes(16))
+
+    def read(data: bytes) -> SimpleNamespace:
+        if data != b"whole":
+            raise CoverageDataError("truncated")
+        return whole
+
+    monkeypatch.setattr("pytest_kindcov.covdata.meta.read", read)
+    for order in (1, -1):
+        containers = [
+            files.Container("a" * 64, "n", files={META: b"who"}),
+            files.Container("b" * 64, "n", files={META: b"whole"}),
+        ][::order]
+        raw.write(containers, tmp_path / "covdata")
+        assert (tmp_path / "covdata" / META).read_bytes() == b"whole"

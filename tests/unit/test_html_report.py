@@ -18,7 +18,15 @@ from pytest_kindcov import cli
 from pytest_kindcov.covdata import store
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.report import contexts, html, make, sources, types, who
-from pytest_kindcov.report.model import Container, Gate, Issue, Phase, Program, Sides, Tally
+from pytest_kindcov.report.model import (
+    Container,
+    Gate,
+    Issue,
+    Phase,
+    Program,
+    Sides,
+)
+from pytest_kindcov.report.tally import Tally
 from pytest_kindcov.report.web import index, lists, parts, source
 from pytest_kindcov.report.why import Kind
 

@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parents[2] / "pytest_kindcov"
 
 # A room may import the rooms below it.
 ROOMS = [
-    ("plugin", "_xdist", "_contexts", "suites", "__main__"),
+    ("plugin", "_xdist", "_contexts", "_select", "suites", "__main__"),
     ("cli",),
-    ("session", "fixtures", "doctor"),
+    ("session", "fixtures", "doctor", "select"),
     ("handle",),
     ("state",),
     ("options",),
@@ -21,12 +21,12 @@ ROOMS = [
     ("service",),
     ("cluster",),
     ("covdata", "gotests"),
-    ("_run", "_wait", "_signals", "_text", "wire", "errors"),
+    ("_run", "_wait", "_signals", "_proxy", "_text", "wire", "errors"),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
 ONLY_IN = {
-    "pytest": {"plugin", "fixtures", "options", "suites", "_xdist", "_contexts"},
+    "pytest": {"plugin", "fixtures", "options", "suites", "_xdist", "_contexts", "_select"},
     "numpy": {"covdata", "harvest", "report"},
     "coverage": {"report"},
     "kubernetes": {"cluster/api", "cluster/execute"},

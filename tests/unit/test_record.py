@@ -154,11 +154,11 @@ def test_killed_process_counts_by_what_was_read(cluster: Cluster) -> None:
     recorder.close()
     container = cluster.collected()
     assert not container.has_counters
+    assert recorder.seen([container])[CONTAINER].stopping is None
     recorder.complete([container])
     (live,) = recorder.lives.values()
     assert live.last is not None
     assert total(container)[0].tolist() == live.last.tolist()
-    assert recorder.seen()[CONTAINER].stopping is None
     assert {EVEN, ODD} <= functions(recorder)["a"]
 
 

@@ -260,6 +260,14 @@ def test_generated_files_are_left_out_only_on_request(shop: Shop) -> None:
     assert [f.path for f in report_of(shop, exclude=("api", "main.go")).files] == ["lib/sum.go"]
 
 
+def test_globs_that_mean_nothing_are_named(shop: Shop) -> None:
+    """A misspelt one leaves out what it should keep. One to exclude may be for other days."""
+    made = report_of(shop, include=("lib", "shop/aip"), exclude=("generated", "*.pb.go"))
+    assert [str(issue) for issue in made.issues] == [
+        "shop/aip: there is no such file or package to include"
+    ]
+
+
 def test_what_is_left_out_is_said(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["report", str(shop.data), "--root", str(shop.root), "--exclude", "generated"]
     assert cli.main([*words, "--report", "term", "--report", "markdown:-"]) == 0

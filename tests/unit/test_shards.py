@@ -15,7 +15,8 @@ from pytest_kindcov import cli
 from pytest_kindcov.covdata import store as stores
 from pytest_kindcov.report import contexts, datafile, make, runfile, sources, texts
 from pytest_kindcov.report.finish import finish
-from pytest_kindcov.report.model import Container, Issue, Phase, Tally
+from pytest_kindcov.report.model import Container, Issue, Phase
+from pytest_kindcov.report.tally import Tally
 from pytest_kindcov.report.wanted import Wanted
 
 if TYPE_CHECKING:

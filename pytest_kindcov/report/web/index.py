@@ -13,7 +13,8 @@ from pytest_kindcov.report.web.parts import bar, counted, key, name, number, pag
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pytest_kindcov.report.model import Report, Source, Tally
+    from pytest_kindcov.report.model import Report, Source
+    from pytest_kindcov.report.tally import Tally
     from pytest_kindcov.report.who import Who
 
 PAGES = "kindcov"

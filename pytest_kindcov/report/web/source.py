@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_kindcov.report.lines import spans
-from pytest_kindcov.report.model import percent
+from pytest_kindcov.report.tally import percent
 from pytest_kindcov.report.web.parts import bar, counted, name, number, page
 
 if TYPE_CHECKING:

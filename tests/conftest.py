@@ -106,16 +106,4 @@ def _has(engine: TestEngine, reference: str) -> bool:
 @pytest.fixture
 def runner(engine: TestEngine, node_image: str, kind_bin: str, tmp_path: Path) -> Runner:
     """Runs pytest against this engine, with its own directory for temporary files."""
-    tmp = tmp_path / "tmp"
-    tmp.mkdir()
-    home = tmp_path / "home"
-    home.mkdir()
-    env = {
-        **engine.env,
-        "KINDCOV_NODE_IMAGE": node_image,
-        "KINDCOV_KIND_BIN": kind_bin,
-        "TMPDIR": str(tmp),
-        "KUBECONFIG": str(home / "kubeconfig"),
-        "XDG_STATE_HOME": str(home / "state"),
-    }
-    return Runner(engine, env, tmp)
+    return Runner.within(tmp_path, engine, node_image, kind_bin)
