@@ -430,13 +430,14 @@ def resolve(config: pytest.Config) -> Settings:
     coverage, source = _coverage(config)
     if source:
         sources["coverage"] = source
+    kinds = _pytest_kind(config, values, sources)  # changes values too
     return Settings(
         coverage=coverage,
         rootdir=config.rootpath,
         sources=sources,
         texts=texts,
         **values,
-        **_pytest_kind(config, values, sources),
+        **kinds,
     )
 
 

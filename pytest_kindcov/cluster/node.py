@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from pytest_kindcov._run import Output, run
-from pytest_kindcov.errors import CommandError
 
 if TYPE_CHECKING:
     import threading
@@ -27,6 +26,16 @@ _LOAD = 300.0
 IMPORT = ["ctr", "-n", "k8s.io", "images", "import", "--digests", "--snapshotter=overlayfs", "-"]
 """Reads an image archive from standard input into the node's store."""
 
+# The CRI plugin gives each image a second name, by its id. crictl tells it too, but not all nodes
+# have that. An image without one is told by its manifest's digest.
+_IMAGE_ID = """
+set -o pipefail
+ctr -n k8s.io images ls | awk -v name="$1" '
+  NR > 1 && $1 == name {digest = $3}
+  NR > 1 && $1 ~ /^sha256:[0-9a-f]+$/ {ids[$3] = $1}
+  END {if (digest != "") print (ids[digest] != "" ? ids[digest] : digest)}
+'
+"""
 # An import also gives the content a name of its own, and the CRI plugin one by its id: where no
 # other name of the content is left they go too.
 _RESTORE = """
@@ -73,16 +82,8 @@ class Node:
             self.run(IMPORT, stdin=stream, timeout=_LOAD)
 
     def image_id(self, reference: str) -> str:
-        """The digest of an image's config in the node's store; empty where there is no such image.
-
-        It is what the image's content is known by, here and in engines.
-        """
-        try:
-            form = "{{.status.id}}"
-            args = ["crictl", "inspecti", "-o", "go-template", "--template", form, reference]
-            return self.run(args).text.strip()
-        except CommandError:
-            return ""
+        """The id of an image in the node's store, as the engine's; empty where there is none."""
+        return self.script(_IMAGE_ID, reference).text.strip()
 
     def restore(self, reference: str, image_id: str) -> None:
         """Let an image's name stand again for what it stood for; "": for nothing."""

@@ -175,10 +175,7 @@ def release(cluster: str, engine: Engine) -> None:
     for suffix in ("ledger", "json"):
         with contextlib.suppress(OSError):
             _file(cluster, engine.name, suffix).unlink()
-    lock = _file(cluster, engine.name, "lock")
-    if lock.exists():
-        _lock(lock)  # a dead run's, or ours already
-    _unlock(lock)
+    _unlock(_file(cluster, engine.name, "lock"))
 
 
 def ledger(cluster: str, engine: Engine) -> Path:
@@ -229,6 +226,9 @@ def _lock(path: Path) -> bool:
 
 
 def _unlock(path: Path) -> None:
+    """Let go of a lock, and remove its file; also a dead process's."""
+    if path.exists():
+        _lock(path)
     descriptor = _locks.pop(path, None)
     if descriptor is not None:
         path.unlink(missing_ok=True)

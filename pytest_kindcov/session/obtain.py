@@ -177,6 +177,8 @@ class Obtain:
 
             clear(self._api(cluster))
         except Cancelled:
+            if not cluster.whole:
+                owners.keep(name, self._engine)  # as it was
             raise
         except Exception as error:  # also the client's own: whatever it is, a new cluster mends it
             told = f"cluster {name} was kept, but is of no use: {_words(error)}"

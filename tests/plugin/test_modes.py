@@ -107,7 +107,7 @@ def test_each_is_refused(pytester: pytest.Pytester, log: Path) -> None:
     args = ("--dist", "each", "--tx", "2*popen")
     result = pytester.runpytest_subprocess("--kind-coverage", *args)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: kindcov: --dist=each *; say --dist=load*"])
+    result.stderr.fnmatch_lines(["*kindcov: --dist=each runs each test in each worker*"])
     assert noted(log) == []
     # Without coverage it is nobody's business.
     pytester.runpytest_subprocess("-k", "alone", *args).assert_outcomes(passed=2)

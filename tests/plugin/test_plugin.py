@@ -228,3 +228,33 @@ def test_what_is_wrong_with_the_repository_fails_all_the_same(suite: pytest.Pyte
     result = suite.runpytest_subprocess("-k", "service", "--kind-coverage-missing=skip")
     result.assert_outcomes(errors=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.parametrize(
+    ("args", "keep"),
+    [
+        ([], "never"),
+        (["--keep-cluster"], "always"),
+        (["--kind-coverage-keep=on-failure"], "on-failure"),
+        (["--keep-cluster", "--kind-coverage-keep=never"], "never"),
+    ],
+)
+def test_options_of_pytest_kind_count(
+    pytester: pytest.Pytester, args: list[str], keep: str
+) -> None:
+    pytester.makepyfile(
+        f"""
+        def test(kindcov):
+            assert kindcov.settings.keep == {keep!r}
+            assert kindcov.settings.node_image == "an/image:1"
+            assert kindcov.settings.kind_bin == "/x/kind"
+        """
+    )
+    theirs = ["--kind-image=an/image:1", "--kind-bin=/x/kind"]
+    pytester.runpytest_subprocess(*args, *theirs).assert_outcomes(passed=1)
+
+
+def test_one_name_of_a_cluster_is_enough(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--cluster-name=a", "--kind-coverage-cluster=b")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--cluster-name=a and --kind-coverage-cluster: b: say one*"])

@@ -251,6 +251,16 @@ def test_who_releases_lets_others_in(state: Path) -> None:
         assert said == "True\n"
 
 
+def test_what_a_dead_run_left_is_forgotten_whole(state: Path) -> None:
+    with another_run("kindcov-1-ab") as (holder, _):
+        owners.release("kindcov-1-ab", PODMAN)
+        assert [path.suffix for path in state.iterdir()] == [".lock"]  # it lives
+        holder.kill()
+        holder.wait()
+        owners.release("kindcov-1-ab", PODMAN)
+        assert list(state.iterdir()) == []
+
+
 def test_kept_cluster_is_free_for_others() -> None:
     owners.claim("kindcov-1-ab", PODMAN, key={"a": "b"})
     owners.keep("kindcov-1-ab", PODMAN)
