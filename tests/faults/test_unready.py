@@ -61,7 +61,7 @@ def result(launch: Launch, shared: Cluster) -> Result:
 def test_unready(result: Result, row: Row) -> None:
     row.check(result)
     assert "not within" not in result.output  # none took its whole time of 300 s
-    (logs,) = (result.repository / ".kindcov/logs").iterdir()
+    (logs,) = (result.repository / ".kindcov/logs").glob("kindcov-*")
     assert f"logs/{logs.name}" in result.output
     assert "ErrImageNeverPull" in (logs / "pods.txt").read_text()
     assert "violates PodSecurity" in (logs / "events.txt").read_text()
