@@ -31,7 +31,7 @@ PODS: tuple[Case, ...] = (
     ("big", COREDNS, {"resources": {"requests": {"cpu": 200}}}, "pod-unschedulable", "cpu"),
 )
 LEVEL = {"pod-security.kubernetes.io/enforce": "restricted"}
-STRICT: Case = ("strict", COREDNS, {}, "pod-security", "privilege")
+STRICT: Case = ("strict", COREDNS, {}, "pod-security", "restricted")
 ROWS = tuple(
     Row(name, 1, outcome="ERROR", message=rf"^ERROR service {name}: ", slug=slug,
         says=(says, "remedy: "))
