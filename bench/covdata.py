@@ -1,11 +1,12 @@
 """Coverage files, as ratios to `go tool covdata`: `python bench/covdata.py [ROUNDS]`.
 
 The files are those of 1,001 processes of one real program, gofmt with the standard library, each
-with source files of its own: 25 MB. One of them, 100 and all become a text profile. Whole processes
+with source files of its own: 24 MB. One of them, 100 and all become a text profile. Whole processes
 are measured in turns, interpreter start included: `go tool covdata` as one calls it, its program
 alone without what the go command does before, and `kindcov report`; and, to show the limits, Python
-that does nothing, Python that imports numpy, and the least that numpy needs for the bytes of the
-files. Then how long and how large it is to load meta data of 100,000 units.
+that does nothing, Python that imports numpy, a script that uses the library alone (no command line,
+no sources looked for), and the least that numpy needs for the bytes of the files. Then how long and
+how large it is to load meta data of 100,000 units.
 
 Medians and the range; the ratio is the median of the rounds' own. Seconds mean nothing on another
 machine, and nothing at all while it does other things: then `cpu`, processor time, says more. A
@@ -34,8 +35,13 @@ if TYPE_CHECKING:
 
 PROCESSES = 1001
 COUNTS = (1, 100, PROCESSES)
-INPUTS = 4  # source files of each process
+INPUTS = 8  # source files of each process
 UNITS = 100_000
+LIBRARY = """
+import sys
+from pytest_kindcov.covdata import profile, store
+open(sys.argv[2], "wb").write(profile.write(store.read([sys.argv[1]]).profile()))
+"""
 GO = "go tool covdata"
 # How many times as long as Go's tool: goals.
 WHOLE, INSIDE = 1.0, 1 / 3
@@ -88,8 +94,12 @@ def some(data: Path, count: int) -> Path:
 
 
 def environment(directory: Path) -> dict[str, str]:
-    """That of the processes: as when installed, a package has its bytecode."""
+    """That of the processes: a package has its bytecode, as when it is installed.
+
+    And numpy has one thread for its linear algebra, which nothing here uses: `kindcov` says so too.
+    """
     own = {**os.environ, "PYTHONPYCACHEPREFIX": str(directory / "bytecode")}
+    own["OPENBLAS_NUM_THREADS"] = "1"
     own.pop("PYTHONDONTWRITEBYTECODE", None)
     return own
 
@@ -108,6 +118,7 @@ def compare(data: Path, count: int, rounds: int) -> None:
         "kindcov report": kindcov,
         "python": [sys.executable, "-c", "pass"],
         "python, numpy": [sys.executable, "-c", "import numpy"],
+        "library": [sys.executable, "-c", LIBRARY, str(data), str(own)],
     }
     env = environment(data.parent)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
             metavar="GLOB",
             help=f"files and packages: {what}; repeatable",
         )
-    report.set_defaults(run=_run_report, parser=report)
+    report.set_defaults(run=_without_collector(_run_report), parser=report)
 
 
 def _parsed(parse: Callable[[str], object], *, empty: bool = False) -> Callable[[str], object]:
@@ -211,6 +212,23 @@ def _engine(parser: argparse.ArgumentParser) -> None:
 def _setting(name: str, default: str = "") -> str:
     """A setting of the runs, from the environment."""
     return os.environ.get("KINDCOV_" + name.replace("-", "_").upper()) or default
+
+
+def _without_collector(
+    run: Callable[[argparse.Namespace], int],
+) -> Callable[[argparse.Namespace], int]:
+    """A command that makes no garbage worth looking for: the looking is a twentieth of its time."""
+
+    def without(options: argparse.Namespace) -> int:
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return run(options)
+        finally:
+            if enabled:
+                gc.enable()
+
+    return without
 
 
 def _run_report(options: argparse.Namespace) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Seconds before the end of a pod's grace period from which on it may have been killed by it.
 _NEAR = 1.0
+# What SIGTERM alone gives: 128 + 15; and 2 from Go's runtime as process 1, which no signal ends.
+_BY_SIGTERM = ("exit code 143 ", "exit code 2 ")
 
 
 # How controllers name their pods, behind the workload's own name.
@@ -137,8 +139,8 @@ def judge(containers: Sequence[Container], ends: Ends, seen: Mapping[str, Seen])
             kind = Kind.KILLED
         elif read.stopping > ends.grace.get(container.id, 0.0) - _NEAR or "137" in ended:
             kind = Kind.OVERRAN
-        elif ended and "143" not in ended:
-            kind = Kind.KILLED  # SIGTERM alone gives 143: it ran its exit code, or broke off in it
+        elif ended and not ended.startswith(_BY_SIGTERM):
+            kind = Kind.KILLED  # it ran its exit code and could not write, or broke off in it
         else:
             kind = Kind.NO_HANDLER
         found.append(Verdict(kind, container, ended, read, ends.last.get(container.id, "")))

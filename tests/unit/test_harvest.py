@@ -208,6 +208,7 @@ def test_damaged_files_are_named_and_left_out(tmp_path: Path) -> None:
         ("exit code 137 (OOMKilled)", verdict.Seen(1000.0, None), "killed"),
         ("exit code 2 (Error)", verdict.Seen(1000.0, None), "killed"),
         ("exit code 143 (Error)", verdict.Seen(1000.0, 0.1), "no-handler"),
+        ("exit code 2 (Error)", verdict.Seen(1000.0, 0.1), "no-handler"),
         ("exit code 0 (Completed)", verdict.Seen(1000.0, 0.1), "killed"),
         ("", verdict.Seen(1000.0, 0.1), "no-handler"),
         ("exit code 137 (Error)", verdict.Seen(1000.0, 3.0), "overran"),
