@@ -9,16 +9,18 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.fixtures import go_service
     from pytest_kindcov.handle import KindCov
-    from pytest_kindcov.service.spec import Coverage, GoService
+    from pytest_kindcov.service.callables import Target
+    from pytest_kindcov.service.goservice import Coverage, GoService
 
-__all__ = ["Coverage", "GoService", "KindCluster", "KindCov", "go_service"]
+__all__ = ["Coverage", "GoService", "KindCluster", "KindCov", "Target", "go_service"]
 
 # Public names and their modules, imported when a name is first used.
 _MODULES = {
-    "Coverage": "service.spec",
-    "GoService": "service.spec",
+    "Coverage": "service.goservice",
+    "GoService": "service.goservice",
     "KindCluster": "cluster.kind",
     "KindCov": "handle",
+    "Target": "service.callables",
     "go_service": "fixtures",
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,23 +17,31 @@ import pytest
 from pytest_kindcov import _proxy, options, state
 from pytest_kindcov.errors import KindCovError
 from pytest_kindcov.handle import KindCov
-from pytest_kindcov.service.spec import GoService, ServiceSpec
+from pytest_kindcov.service.spec import ServiceSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from pytest_kindcov.cluster.kind import KindCluster
+    from pytest_kindcov.service.callables import Deployer
+    from pytest_kindcov.service.goservice import GoService
 
 ACCESS = pytest.StashKey[state.Access]()
 SETTINGS = pytest.StashKey[options.Settings]()
 NODEID = pytest.StashKey[list[str]]()
 _SPEC = "__kindcov_spec__"
+_DECLARED: list[ServiceSpec] = []
+"""What all conftests of this process say."""
+
+Values = str | Path | Mapping[str, Any]
+"""Values of a Helm chart: a file's path, or themselves."""
 
 
 def go_service(
     package: str = "",
     *,
-    manifests: str | Path | Sequence[str | Path] = (),
+    manifests: str | Path | Sequence[str | Path] | Deployer = (),
+    chart: str | Path = "",
+    values: Values | Sequence[Values] = (),
+    release: str = "",
     image: str = "",
     port: int | None = None,
     name: str = "",
@@ -55,10 +64,17 @@ def go_service(
     Args:
         package: the main package: a directory (`./cmd/orders`) or an import path. Without it,
             `image` is taken as it is.
-        manifests: files, directories or Kustomize directories; default: a generated Deployment and
-            Service that PodSecurity *restricted* admits.
+        manifests: files, directories or Kustomize directories; or a function that is called with a
+            `Target` (image, namespace, kubeconfig) and returns YAML text or objects, or None when
+            it has deployed by itself. Default: a generated Deployment and Service that
+            PodSecurity *restricted* admits.
+        chart: a Helm chart, a directory or a packed one, rendered by `helm`. Its hooks run as
+            `helm install` runs them.
+        values: of the chart: files and mappings, the later over the earlier.
+        release: of the chart; default: the chart's name.
         image: the image's name in the manifests; default: the only one they use, or the only one
-            that is named as the service.
+            that is named as the service. Where several services have the same manifests, each
+            deploys what runs its own image.
         port: the port of the service that `.url` leads to: of its Service, or of its container.
         name: default: the last element of the package.
         namespace: for objects that name none; default: `default`.
@@ -80,7 +96,11 @@ def go_service(
     spec = ServiceSpec(
         directory=str(caller),
         package=package,
-        manifests=_texts(manifests),
+        manifests=() if callable(manifests) else _texts(manifests),
+        chart=str(chart),
+        values=_values(values),
+        release=release,
+        call=_reference(manifests) if callable(manifests) else "",
         image=image,
         port=port,
         name=name,
@@ -97,15 +117,18 @@ def go_service(
     )
     if not (package or image or dockerfile):
         raise pytest.UsageError("go_service: say a package or a dockerfile to build, or an image")
+    if (values or release) and not chart:
+        raise pytest.UsageError("go_service: values= and release= are a chart's: say chart=")
+    _DECLARED.append(spec)
 
     def service(request: pytest.FixtureRequest) -> GoService:
         """A running Go service."""
-        running: GoService = _provided(request, lambda access: access.service(spec))
+        running: GoService = _provided(request, lambda access: access.service(_whole(spec)))
         if running.host:
             _proxy.bypass(running.host)
-        settings = request.config.stash[SETTINGS]
-        live = request.config.stash[ACCESS].live
-        return replace(running, live=live.coverage) if settings.coverage else running
+        access = request.config.stash[ACCESS]
+        live = access.live.coverage if request.config.stash[SETTINGS].coverage else None
+        return replace(running, live=live, connect=access.api)
 
     setattr(service, _SPEC, spec)
     return pytest.fixture(scope="session")(service)
@@ -128,7 +151,17 @@ def kindcov(request: pytest.FixtureRequest) -> KindCov:
 def spec_of(fixture: pytest.FixtureDef[Any]) -> ServiceSpec | None:
     """The service that a fixture stands for, None for other fixtures."""
     spec: ServiceSpec | None = getattr(fixture.func, _SPEC, None)
-    return spec
+    return _whole(spec) if spec is not None else None
+
+
+def _whole(spec: ServiceSpec) -> ServiceSpec:
+    """A spec with what others say that share its manifests."""
+    others = {
+        other.image or other.title
+        for other in _DECLARED
+        if other.source == spec.source and (other.image, other.title) != (spec.image, spec.title)
+    }
+    return replace(spec, others=tuple(sorted(others)))
 
 
 def is_ours(fixture: pytest.FixtureDef[Any]) -> bool:
@@ -145,6 +178,20 @@ def _provided(request: pytest.FixtureRequest, get: Any) -> Any:
     if skip:
         pytest.skip(message)
     pytest.fail(message, pytrace=False)
+
+
+def _reference(function: Deployer) -> str:
+    from pytest_kindcov.service.callables import reference
+
+    return reference(function)
+
+
+def _values(values: Values | Sequence[Values]) -> tuple[str | dict[str, Any], ...]:
+    """A chart's values as plain ones."""
+    given = [values] if isinstance(values, (str, Path, Mapping)) else values
+    return tuple(
+        dict(value) if isinstance(value, Mapping) else str(value) for value in given if value
+    )
 
 
 def _texts(values: str | Path | Sequence[str | Path]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_kindcov.options import Settings
-    from pytest_kindcov.service.spec import Coverage
+    from pytest_kindcov.service.goservice import Coverage
     from pytest_kindcov.state import Live
 
 

@@ -6,20 +6,23 @@ import contextlib
 import json
 import threading
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_kindcov._wait import wait_until
 from pytest_kindcov.errors import ClusterError, KindCovError
-from pytest_kindcov.service.spec import GoService, ServiceSpec
+from pytest_kindcov.service.goservice import GoService
 from pytest_kindcov.wire import Caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_kindcov.cluster.api import Api
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.options import Settings
-    from pytest_kindcov.service.spec import Coverage
+    from pytest_kindcov.service.goservice import Coverage
+    from pytest_kindcov.service.spec import ServiceSpec
 
 _POLL = 0.02  # seconds between two looks at a small file
 
@@ -56,6 +59,9 @@ class Access(Protocol):
 
     def service(self, spec: ServiceSpec) -> GoService:
         """Wait for a service."""
+
+    def api(self) -> Api:
+        """A client of the cluster, which must be there."""
 
 
 class State:
@@ -136,7 +142,18 @@ class View:
         if self._state.read(name) is None:
             self.want([spec])
         what = f"service {spec.title}"
-        return GoService(**self._state.wait(name, what, self._settings.timeout))
+        return GoService.from_dict(self._state.wait(name, what, self._settings.timeout))
+
+    def api(self) -> Api:
+        """A client of this worker's own."""
+        return self._api
+
+    @cached_property
+    def _api(self) -> Api:
+        from pytest_kindcov.cluster.api import Api
+
+        kinds = self._state.directory / f"kinds-{self._worker}.json"
+        return Api(self.cluster().kubeconfig_path, kinds)
 
 
 class RemoteLive:

@@ -12,7 +12,7 @@ from _pytest.fixtures import TopRequest
 from pytest_kindcov.errors import SuiteError
 from pytest_kindcov.fixtures import SETTINGS, spec_of
 from pytest_kindcov.gotests import Case, Package, Result
-from pytest_kindcov.service.spec import GoService
+from pytest_kindcov.service.goservice import GoService
 
 if TYPE_CHECKING:
     import os

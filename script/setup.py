@@ -52,7 +52,9 @@ def prepare() -> dict[str, str]:
 def prepare_tests() -> dict[str, str]:
     """As `prepare`, with what only tests need."""
     readers.ensure()
-    return prepare()
+    env = prepare()
+    helm = tools.ensure_helm(env, tools.ensure_go())
+    return with_path(env, helm.parent)
 
 
 def with_path(env: dict[str, str], *directories: Path) -> dict[str, str]:

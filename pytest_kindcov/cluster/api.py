@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import threading
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindcov.errors import ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from pytest_kindcov.cluster.execute import Executed
 
 Object = dict[str, Any]
 """A Kubernetes object as its manifest shows it."""
@@ -66,6 +69,27 @@ class Api:
                 namespace=where if resource.namespaced else None,
                 field_manager=FIELD_MANAGER,
                 force_conflicts=True,
+                _request_timeout=_DEADLINE,
+            ),
+        )
+
+    def patch(self, api_version: str, kind: str, name: str, namespace: str, body: Object) -> Object:
+        """Merge a part into an object, and return the whole.
+
+        Raises:
+            ClusterError: the API server refused it.
+
+        """
+        self.note({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}}, namespace)
+        resource = self._resource(api_version, kind)
+        return self._call(
+            f"cannot change {kind} {namespace}/{name}",
+            lambda: self._client.patch(
+                resource,
+                body=body,
+                name=name,
+                namespace=namespace,
+                content_type="application/merge-patch+json",
                 _request_timeout=_DEADLINE,
             ),
         )
@@ -210,9 +234,15 @@ class Api:
         return bool(self._resource(obj["apiVersion"], obj["kind"]).namespaced)
 
     def logs(
-        self, namespace: str, pod: str, container: str, *, previous: bool = False, lines: int = 20
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        previous: bool = False,
+        lines: int | None = 20,
     ) -> str:
-        """The last lines of a container's log; empty when there is none."""
+        """The last lines of a container's log (None: all); empty when there is none."""
         from kubernetes.client import CoreV1Api
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
@@ -223,12 +253,26 @@ class Api:
                 namespace,
                 container=container,
                 previous=previous,
-                tail_lines=lines,
                 _request_timeout=_DEADLINE,
+                **({} if lines is None else {"tail_lines": lines}),
             )
         except (ApiException, HTTPError):
             return ""
         return text or ""
+
+    def execute(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float
+    ) -> Executed:
+        """Run a command in a container.
+
+        Raises:
+            ClusterError: it could not be started, or ran longer than `timeout` seconds.
+
+        """
+        from pytest_kindcov.cluster import execute
+
+        where = namespace, pod, container
+        return execute.run(self._http.configuration, where, command, timeout)
 
     def close(self) -> None:
         """Close the connections."""
@@ -299,7 +343,7 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except ApiException as error:
-        raise _refused(what, error) from error
+        raise refused(what, error) from error
     except HTTPError as error:
         raise ClusterError(
             what,
@@ -309,12 +353,11 @@ def _told(what: str) -> Iterator[None]:
         ) from error
 
 
-def _refused(what: str, error: Any) -> ClusterError:
-    import json
-
+def refused(what: str, error: Any, slug: str = "api-refused") -> ClusterError:
+    """What the API server said when it refused something."""
     try:
         message = str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         message = str(error.reason or error)
     kind = Absent if error.status == 404 else ClusterError
-    return kind(what, cause=message, slug="api-refused")
+    return kind(what, cause=message, slug=slug)

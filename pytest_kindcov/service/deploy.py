@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_kindcov._wait import wait_until
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_kindcov.cluster.api import Api, Object
     from pytest_kindcov.service.manifests import Manifests
+    from pytest_kindcov.service.once import Once
     from pytest_kindcov.service.spec import ServiceSpec
 
 # What others refer to comes first; the rest keeps its order. A webhook that is in force before its
@@ -97,7 +99,7 @@ class Deployed:
     @classmethod
     def of(cls, manifests: Manifests, spec: ServiceSpec) -> Deployed:
         """What manifests, as they were applied, say of a service."""
-        default = spec.namespace or "default"
+        default = spec.home
         found = [
             ((obj["metadata"].get("namespace") or default, obj["kind"], obj["metadata"]["name"]), c)
             for obj, _, c in manifests.containers()
@@ -109,7 +111,13 @@ class Deployed:
             workloads=tuple(dict.fromkeys(workload for workload, _ in found)),
             containers=frozenset(str(container["name"]) for _, container in found),
             namespaces=frozenset(
-                str(obj["metadata"].get("namespace") or default) for obj in manifests.objects
+                [
+                    default,
+                    *(
+                        str(obj["metadata"].get("namespace") or default)
+                        for obj in manifests.objects
+                    ),
+                ]
             )
             - SYSTEM,
         )
@@ -120,6 +128,7 @@ def apply(
     objects: list[Object],
     spec: ServiceSpec,
     *,
+    once: Once | None = None,
     renew: bool = False,
     cancel: threading.Event | None = None,
 ) -> list[Workload]:
@@ -129,27 +138,46 @@ def apply(
         api: the cluster.
         objects: whole objects; those without a namespace get the spec's, else `default`.
         spec: the service.
+        once: of the run: what services have in common is then applied once.
         renew: whether the workloads may be there already, with pods that are not this run's.
         cancel: when set, waiting is given up.
 
     """
-    namespace = spec.namespace or "default"
     ordered = sorted(objects, key=_rank)
-    _make_namespaces(api, ordered, namespace)
-    old = {id(obj): _old_pods(api, obj, namespace, cancel) for obj in ordered if renew}
-    for obj in ordered:
-        _apply_one(api, obj, namespace, cancel)
+    old: dict[int, frozenset[str]] = {}
+    for obj in [*_namespaces(ordered, spec.home), *ordered]:
+
+        def act(obj: Object = obj) -> frozenset[str]:
+            pods = _old_pods(api, obj, spec.home, cancel) if renew else []
+            _apply_one(api, obj, spec.home, cancel)
+            return frozenset(pod["uid"] for pod in pods)
+
+        old[id(obj)] = once(f"object {spec.home} {text_of(obj)}", act) if once else act()
+    return [
+        replace(workload, old=old[id(obj)])
+        for workload, (obj, _) in zip(
+            workloads(objects, spec.home), templates(objects), strict=True
+        )
+    ]
+
+
+def workloads(objects: list[Object], default: str) -> list[Workload]:
+    """The workloads among objects; those that name no namespace are in the default one."""
     return [
         Workload(
             kind=obj["kind"],
             name=obj["metadata"]["name"],
-            namespace=obj["metadata"].get("namespace") or namespace,
+            namespace=obj["metadata"].get("namespace") or default,
             api_version=obj["apiVersion"],
             labels=(template.get("metadata") or {}).get("labels") or {},
-            old=frozenset(pod["uid"] for pod in old.get(id(obj), ())),
         )
         for obj, template in templates(objects)
     ]
+
+
+def text_of(obj: Object) -> str:
+    """An object as text, equal for equal objects; YAML may hold dates."""
+    return json.dumps(obj, sort_keys=True, default=str)
 
 
 def _old_pods(
@@ -218,12 +246,6 @@ def _is_ours(obj: Object) -> bool:
     )
 
 
-def apply_shared(api: Api, objects: list[Object], *, cancel: threading.Event | None = None) -> None:
-    """Apply cluster-wide objects."""
-    for obj in sorted(objects, key=_rank):
-        _apply_one(api, obj, "default", cancel)
-
-
 def _rank(obj: Object) -> int:
     kind = obj["kind"]
     if kind in _FIRST:
@@ -231,12 +253,14 @@ def _rank(obj: Object) -> int:
     return len(_FIRST) + (1 if kind in _LAST else 0)
 
 
-def _make_namespaces(api: Api, objects: list[Object], default: str) -> None:
-    """Make the namespaces that the objects live in and that no manifest makes."""
+def _namespaces(objects: list[Object], default: str) -> list[Object]:
+    """The namespaces that the objects live in and that no manifest makes."""
     own = {obj["metadata"]["name"] for obj in objects if obj["kind"] == "Namespace"}
     wanted = {obj["metadata"].get("namespace") for obj in objects} | {default}
-    for name in sorted(filter(None, wanted - own - {"default", "kube-system"})):
-        api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        for name in sorted(filter(None, wanted - own - {"default", "kube-system"}))
+    ]
 
 
 def _apply_one(api: Api, obj: Object, namespace: str, cancel: threading.Event | None) -> None:

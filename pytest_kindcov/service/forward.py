@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._wait import wait_until
 from pytest_kindcov.cluster.api import FIELD_MANAGER
 from pytest_kindcov.errors import ClusterError, CommandError, DeployError
 from pytest_kindcov.service.deploy import OWN_LABEL
+from pytest_kindcov.service.goservice import GoService
+from pytest_kindcov.service.manifests import all_containers
 from pytest_kindcov.service.rollout import describe, select
-from pytest_kindcov.service.spec import GoService
 
 if TYPE_CHECKING:
     import threading
@@ -33,6 +35,23 @@ _OPEN = 10.0
 _PROXY = 120.0
 _CONNECT = 2.0
 _CLOSED = 0.3
+_PROTOCOLS = ("TCP", "UDP")  # SCTP needs a kernel module, and nobody's Go service listens to it
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a service's address leads to."""
+
+    namespace: str
+    selector: dict[str, str]
+    """Labels of its pods."""
+    targets: dict[str, Any]
+    """By protocol, TCP first, the port of the pods: a number or a name."""
+
+    @property
+    def target(self) -> Any:
+        """The port, of the first protocol."""
+        return next(iter(self.targets.values()))
 
 
 def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[int] = ()) -> int:
@@ -51,8 +70,8 @@ def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[in
         DeployError: a port is named, but nothing says of which pods.
 
     """
-    found = port_target(manifests, spec)
-    if found is None and spec.port:
+    entry = port_target(manifests, spec)
+    if entry is None and spec.port:
         raise DeployError(
             f"service {spec.title}: nothing says which pods its port {spec.port} is of",
             cause="its manifests have no pod template with labels that runs its image, and no"
@@ -60,26 +79,26 @@ def expose(api: Api, manifests: Manifests, spec: ServiceSpec, ports: Sequence[in
             remedy="add the template's labels, or a Service, to the manifests; or leave out port=",
             slug="port-without-pods",
         )
-    if found is None:
+    if entry is None:
         return 0
-    namespace, selector, target = found
+    # Ports of one number and several protocols get one node port.
+    wanted: list[Object] = [
+        {"name": protocol.lower(), "port": 80, "targetPort": target, "protocol": protocol}
+        for protocol, target in entry.targets.items()
+    ]
     obj: Object = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
             "name": entry_name(spec),
-            "namespace": namespace,
+            "namespace": entry.namespace,
             "labels": {OWN_LABEL: FIELD_MANAGER},
         },
-        "spec": {
-            "type": "NodePort",
-            "selector": selector,
-            "ports": [{"name": "main", "port": 80, "targetPort": target, "protocol": "TCP"}],
-        },
+        "spec": {"type": "NodePort", "selector": entry.selector, "ports": wanted},
     }
     for port in ports or (0,):
-        if port:
-            obj["spec"]["ports"][0]["nodePort"] = port
+        for each in wanted if port else []:
+            each["nodePort"] = port
         try:
             chosen: int = api.apply(obj)["spec"]["ports"][0]["nodePort"]
         except ClusterError as error:
@@ -126,12 +145,26 @@ def connect(
     """
     namespace = _namespace(manifests, spec)
     host, port = address
-    if not port:
+    entry = port_target(manifests, spec)
+    if not port or entry is None:
         return GoService(spec.title, namespace, "", 0, worker=spec.worker)
     node = nodes[0]
+    protocols = tuple(entry.targets)
     if not node.engine.reaches_nodes:
         host, port = "127.0.0.1", node.engine.published(node.name, port)
-    _, selector, target = port_target(manifests, spec) or ("", {}, spec.port)
+        protocols = ("TCP",)  # kind publishes no other
+        if "TCP" not in entry.targets:
+            raise DeployError(
+                f"service {spec.title}: its UDP port {spec.port} cannot be reached from here",
+                cause="the nodes' addresses cannot, and kind publishes their ports for TCP only",
+                remedy="run the tests where containers' addresses are reached, and say"
+                " --kind-coverage-address=node",
+                slug="udp-not-published",
+            )
+    service = GoService(spec.title, namespace, host, port, worker=spec.worker, protocols=protocols)
+    if "TCP" not in protocols:
+        return service  # nothing answers a UDP packet but the service itself
+    selector, target = entry.selector, entry.target
     wanted = _number(manifests, target)
     problem = ""
     begin = time.monotonic()
@@ -139,9 +172,7 @@ def connect(
     def opened() -> bool:
         nonlocal problem
         try:
-            with socket.create_connection((host, port), _CONNECT) as connection:
-                if not node.engine.reaches_nodes:
-                    _refuse_closed(connection)
+            knock(host, port)
         except OSError as error:
             problem = str(error)
         else:
@@ -195,7 +226,19 @@ def connect(
         cancel=cancel,
         error=DeployError,
     )
-    return GoService(spec.title, namespace, host, port, worker=spec.worker)
+    return service
+
+
+def knock(host: str, port: int) -> None:
+    """Connect to a service and leave.
+
+    Raises:
+        OSError: nobody answered.
+
+    """
+    with socket.create_connection((host, port), _CONNECT) as connection:
+        if host == "127.0.0.1":
+            _refuse_closed(connection)
 
 
 def _proxy_state(api: Api, pod: Object) -> list[str]:
@@ -217,47 +260,69 @@ def _refuse_closed(connection: socket.socket) -> None:
 
 def _namespace(manifests: Manifests, spec: ServiceSpec) -> str:
     for obj, _, _ in manifests.containers():
-        return str(obj["metadata"].get("namespace") or spec.namespace or "default")
-    return spec.namespace or "default"
+        return str(obj["metadata"].get("namespace") or spec.home)
+    return spec.home
 
 
-def port_target(manifests: Manifests, spec: ServiceSpec) -> tuple[str, dict[str, str], Any] | None:
-    """Namespace, pod selector and target port of the service's one port."""
-    candidates = []
-    fallback = None
+def port_target(manifests: Manifests, spec: ServiceSpec) -> Entry | None:
+    """The pods and ports that the service's one port leads to; None when none is said."""
+    candidates: list[tuple[int, Entry]] = []
+    fallback: Entry | None = None
     workloads = {id(obj): (obj, template) for obj, template, _ in manifests.containers()}
     for obj, template in workloads.values():
         if obj["kind"] in ("Job", "CronJob"):
             continue
         labels = (template.get("metadata") or {}).get("labels") or {}
-        namespace = str(obj["metadata"].get("namespace") or spec.namespace or "default")
+        namespace = str(obj["metadata"].get("namespace") or spec.home)
         for service in _services(manifests.objects, namespace, labels, spec):
-            selector = service["spec"]["selector"]
-            candidates += [
-                (namespace, selector, port.get("targetPort") or port["port"], port["port"])
-                for port in service["spec"].get("ports") or []
-                if port.get("protocol", "TCP") == "TCP"
-            ]
-        if labels and fallback is None:
-            fallback = (namespace, labels, spec.port)
-    named = [entry for entry in candidates if entry[3] == spec.port]
+            candidates += _entries(service, namespace)
+        if labels and fallback is None and spec.port:
+            protocols = _declared(template, spec.port)
+            fallback = Entry(namespace, labels, dict.fromkeys(protocols, spec.port))
     if spec.port is None:
-        named = candidates if len(candidates) == 1 else []
+        # One that serves metrics by UDP besides still has one port to connect to.
+        tcp = [entry for _, entry in candidates if "TCP" in entry.targets]
+        only = tcp or [entry for _, entry in candidates]
+        return only[0] if len(only) == 1 else None
+    named = [entry for number, entry in candidates if number == spec.port]
     if named:
-        return named[0][:3]
-    if spec.port and fallback is None:
-        return _by_service(manifests.objects, spec)
-    return fallback if spec.port else None
+        return named[0]
+    return fallback or _by_service(manifests.objects, spec)
 
 
-def _by_service(objects: list[Object], spec: ServiceSpec) -> tuple[str, dict[str, str], Any] | None:
-    """The target of the Service that has the port: an operator makes the pods, no manifest does."""
+def _entries(service: Object, namespace: str) -> list[tuple[int, Entry]]:
+    """The numbers of a Service's ports, each with where it leads."""
+    by_number: dict[int, dict[str, Any]] = {}
+    for port in service["spec"].get("ports") or []:
+        target = port.get("targetPort") or port["port"]
+        by_number.setdefault(port["port"], {})[port.get("protocol") or "TCP"] = target
+    selector = service["spec"]["selector"]
+    return [
+        (number, Entry(namespace, selector, {p: targets[p] for p in _PROTOCOLS if p in targets}))
+        for number, targets in by_number.items()
+        if targets.keys() & set(_PROTOCOLS)
+    ]
+
+
+def _declared(template: Object, number: int) -> list[str]:
+    """The protocols of a port that no Service names, as containers declare it; else TCP."""
+    declared = {
+        port.get("protocol") or "TCP"
+        for container in all_containers(template)
+        for port in container.get("ports") or []
+        if port.get("containerPort") == number
+    }
+    return [protocol for protocol in _PROTOCOLS if protocol in declared] or ["TCP"]
+
+
+def _by_service(objects: list[Object], spec: ServiceSpec) -> Entry | None:
+    """The Service that has the port: an operator makes the pods, no manifest does."""
     for obj in objects:
-        given = obj.get("spec") or {}
-        for port in given.get("ports") or [] if obj["kind"] == "Service" else []:
-            if port["port"] == spec.port and given.get("selector"):
-                namespace = str(obj["metadata"].get("namespace") or spec.namespace or "default")
-                return namespace, given["selector"], port.get("targetPort") or port["port"]
+        if obj["kind"] == "Service" and (obj.get("spec") or {}).get("selector"):
+            namespace = str(obj["metadata"].get("namespace") or spec.home)
+            for number, entry in _entries(obj, namespace):
+                if number == spec.port:
+                    return entry
     return None
 
 
@@ -268,7 +333,7 @@ def _services(
         obj
         for obj in objects
         if obj["kind"] == "Service"
-        and (obj["metadata"].get("namespace") or spec.namespace or "default") == namespace
+        and (obj["metadata"].get("namespace") or spec.home) == namespace
         and (obj.get("spec") or {}).get("selector")
         and obj["spec"]["selector"].items() <= labels.items()
     ]

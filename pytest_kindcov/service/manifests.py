@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
-
-from pytest_kindcov._run import run
 from pytest_kindcov.cluster.api import title
-from pytest_kindcov.errors import CommandError, KindCovError, ManifestError
+from pytest_kindcov.errors import ManifestError
+from pytest_kindcov.service import hooks, sources
 from pytest_kindcov.service.image import NONROOT, full_name, last_name
 
 if TYPE_CHECKING:
@@ -20,9 +17,6 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.api import Object
     from pytest_kindcov.service.spec import ServiceSpec
 
-_SUFFIXES = (".yaml", ".yml", ".json")
-_KUSTOMIZATION = ("kustomization.yaml", "kustomization.yml", "Kustomization")
-_RENDER = 60.0
 _OTHER_PROGRAMS = frozenset({"sh", "bash", "ash", "dash", "busybox", "env", "tini", "dumb-init"})
 _TEMPLATED = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job")
 
@@ -79,6 +73,7 @@ def load(
     spec: ServiceSpec,
     *,
     rootdir: Path,
+    scratch: Path,
     kubectl: Callable[[], list[str]],
 ) -> Manifests:
     """Read the service's manifests, or generate them, and find its image among them.
@@ -86,26 +81,36 @@ def load(
     Args:
         spec: the service.
         rootdir: pytest's root directory.
+        scratch: private directory for a chart's values.
         kubectl: gives the command `kubectl`; called for Kustomize directories only.
 
+    Returns:
+        The manifests, without the workloads that are another service's. Of a service that a
+        function deploys the objects are not known yet.
+
     Raises:
-        ManifestError: a path is missing, a document is not valid, or no container uses the image.
+        ManifestError: a path is missing, a document is not valid, or nothing names the image.
 
     """
-    if not spec.manifests:
-        image = spec.image or f"kindcov.local/{spec.title}:dev"
+    image = spec.image or f"kindcov.local/{spec.title}:dev"
+    if spec.call:
+        return Manifests([], image)
+    if not (spec.manifests or spec.chart):
         return Manifests(generate(spec, image), image)
-    objects: list[Object] = []
-    for path in spec.manifests:
-        objects += _read(spec.find(path, rootdir), kubectl)
-    if not objects:
-        raise ManifestError(
-            f"service {spec.title}: no object in {', '.join(spec.manifests)}",
-            remedy="name a manifest file, a directory with .yaml files, or a Kustomize directory",
-            slug="manifests-empty",
-        )
+    objects = sources.read(spec, rootdir=rootdir, scratch=scratch, kubectl=kubectl)
+    return found_in(objects, spec)
+
+
+def found_in(objects: list[Object], spec: ServiceSpec) -> Manifests:
+    """A service's manifests, with the image that is its own among those that they use.
+
+    Raises:
+        ManifestError: nothing names the image.
+
+    """
+    objects = hooks.installed(objects)
     manifests = Manifests(objects, spec.image or _only_image(spec, objects))
-    if not list(manifests.containers()):
+    if not list(manifests.containers()) and not _names(objects, manifests.image):
         used = sorted(
             {str(c.get("image")) for _, t in templates(objects) for c in all_containers(t)}
         )
@@ -115,7 +120,40 @@ def load(
             remedy="say go_service(..., image=...) with the name that the manifests use",
             slug="image-not-used",
         )
-    return _without_digest(manifests) if spec.package or spec.dockerfile else manifests
+    if spec.package or spec.dockerfile:
+        manifests = _without_digest(manifests)
+    return without_others(manifests, spec.others)
+
+
+def without_others(manifests: Manifests, others: tuple[str, ...]) -> Manifests:
+    """The manifests without workloads that run other services' images, but not this one's.
+
+    Args:
+        manifests: of all these services.
+        others: their images, or the names of those that named none.
+
+    """
+    own = {id(obj) for obj, _, _ in manifests.containers()}
+    left = {
+        id(obj)
+        for obj, template in templates(manifests.objects)
+        for container in all_containers(template)
+        for image in [str(container.get("image", ""))]
+        if id(obj) not in own
+        and any(
+            image and (full_name(image) == full_name(o) or last_name(image) == o) for o in others
+        )
+    }
+    return Manifests([obj for obj in manifests.objects if id(obj) not in left], manifests.image)
+
+
+def _names(value: object, image: str) -> bool:
+    """Whether an image is named in any other place: an operator is told by it what to run."""
+    if isinstance(value, dict):
+        return any(_names(item, image) for item in value.values())
+    if isinstance(value, list):
+        return any(_names(item, image) for item in value)
+    return isinstance(value, str) and image in value
 
 
 def _without_digest(manifests: Manifests) -> Manifests:
@@ -225,77 +263,6 @@ def all_containers(template: Object) -> list[Object]:
     return [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
 
 
-def _read(path: Path, kubectl: Callable[[], list[str]]) -> list[Object]:
-    if not path.is_dir():
-        return list(_documents(path.read_text(), str(path)))
-    if any((path / name).exists() for name in _KUSTOMIZATION):
-        return _kustomize(path, kubectl)
-    if (path / "Chart.yaml").exists():
-        raise ManifestError(
-            f"{path} is a Helm chart",
-            remedy="render it first: `helm template NAME CHART > manifests.yaml`",
-            slug="helm-chart",
-        )
-    files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
-    return [obj for file in files for obj in _documents(file.read_text(), str(file))]
-
-
-def _kustomize(path: Path, kubectl: Callable[[], list[str]]) -> list[Object]:
-    own = shutil.which("kustomize")
-    command = [own, "build", str(path)] if own else [*kubectl(), "kustomize", str(path)]
-    try:
-        rendered = run(command, timeout=_RENDER).text
-    except CommandError as error:
-        raise ManifestError(
-            f"{path} cannot be rendered",
-            cause=error.output or str(error),
-            remedy=f"`kubectl kustomize {path}` shows the same",
-            slug="kustomize-failed",
-        ) from error
-    return list(_documents(rendered, f"{path} (rendered)"))
-
-
-def _documents(text: str, origin: str) -> Iterator[Object]:
-    try:
-        documents = list(yaml.safe_load_all(text))
-    except yaml.YAMLError as error:
-        raise ManifestError(
-            f"{origin} is not valid YAML",
-            cause=str(error),
-            remedy="mend the file; templates must be rendered before they are applied",
-            slug="yaml-invalid",
-        ) from error
-    for number, document in enumerate(documents, 1):
-        if document is None:
-            continue
-        if isinstance(document, dict) and str(document.get("kind", "")).endswith("List"):
-            yield from (_checked(item, origin, number) for item in document.get("items") or [])
-        else:
-            yield _checked(document, origin, number)
-
-
-def _checked(document: Any, origin: str, number: int) -> Object:
-    where = f"{origin}, document {number}"
-    if not isinstance(document, dict):
-        raise ManifestError(
-            f"{where} is not an object but {type(document).__name__}", slug="manifest-invalid"
-        )
-    metadata = document.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    for key, value in (
-        ("apiVersion", document.get("apiVersion")),
-        ("kind", document.get("kind")),
-        ("metadata.name", name),
-    ):
-        if not isinstance(value, str) or not value:
-            raise ManifestError(
-                f"{where} has no {key}",
-                remedy="is it a Kubernetes manifest?",
-                slug="manifest-invalid",
-            )
-    return document
-
-
 def _only_image(spec: ServiceSpec, objects: list[Object]) -> str:
     images = sorted({str(c.get("image")) for _, t in templates(objects) for c in all_containers(t)})
     # Beside a database's and a proxy's, the one that is named as the service is.
@@ -309,11 +276,3 @@ def _only_image(spec: ServiceSpec, objects: list[Object]) -> str:
         remedy="say go_service(..., image=...)",
         slug="image-not-said",
     )
-
-
-def host_kubectl(path: str) -> list[str] | None:
-    """The command `kubectl` of this host, None where there is none."""
-    found = shutil.which(path or "kubectl")
-    if path and found is None:
-        raise KindCovError(f"kubectl was not found ({path})", slug="kubectl-missing")
-    return [found] if found else None

@@ -8,16 +8,22 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pytest_kindcov._wait import wait_until
 from pytest_kindcov.cluster.node import Node, on_all
 from pytest_kindcov.errors import CommandError, DeployError
 from pytest_kindcov.service import (
     build,
+    callables,
     deploy,
     dockerfile,
     forward,
+    found,
+    hooks,
     image,
+    jobs,
     manifests,
     rollout,
+    sources,
     workers,
 )
 from pytest_kindcov.service.once import Claims, Once
@@ -30,8 +36,9 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.api import Api, Object
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
+    from pytest_kindcov.service.goservice import GoService
     from pytest_kindcov.service.manifests import Manifests
-    from pytest_kindcov.service.spec import GoService, ServiceSpec
+    from pytest_kindcov.service.spec import ServiceSpec
 
 
 @dataclass(frozen=True)
@@ -75,36 +82,119 @@ class Provider:
         loaded = copy.deepcopy(
             self.once(
                 f"manifests {replace(spec, worker='').key}",
-                lambda: manifests.load(spec, rootdir=self.rootdir, kubectl=self._kubectl),
+                lambda: manifests.load(
+                    spec, rootdir=self.rootdir, scratch=self.scratch, kubectl=self._kubectl
+                ),
             )
         )
         self._provide_image(spec, loaded)
         cluster = self.cluster()
         begin = time.monotonic()
         api = self.api()
-        if spec.worker:
+        if spec.call:
+            loaded, spec = self._call(api, loaded, spec)
+        elif spec.worker:
             loaded, shared, spec = workers.move(loaded, spec, api.namespaced)
-            for obj in shared:
-                self._apply_shared(obj)
+            deploy.apply(
+                api, shared, replace(spec, namespace=""), once=self.once, cancel=self.cancel
+            )
         manifests.prepare(loaded, spec)
         deployed = deploy.Deployed.of(loaded, spec)
         self._claim(spec, loaded, deployed)
         self.deploying(deployed)
-        workloads = deploy.apply(
-            api, loaded.objects, spec, renew=cluster.ledger is not None, cancel=self.cancel
-        )
+        phases = hooks.phases(loaded.objects)
+        workloads = self._install(api, phases, spec)
+        if not deployed.workloads:
+            self._wait_ready(api, workloads, spec)
+            loaded = self._found(api, loaded, spec)
+            workloads = deploy.workloads(loaded.objects, spec.home)
+            deployed = deploy.Deployed.of(loaded, spec)
         ports = cluster.forwarded if forward.port_target(loaded, spec) else ()
         port = forward.expose(api, loaded, spec, ports)
         host = cluster.engine.address(cluster.nodes[0].name)  # asked while the pods come up
-        rollout.wait_ready(
-            api, workloads, service=spec.title, timeout=spec.timeout, cancel=self.cancel
-        )
-        service = forward.connect(
-            api, cluster.nodes, loaded, spec, (host, port), cancel=self.cancel
+        self._wait_ready(api, workloads, spec)
+        for hook in phases.after:
+            self._run(api, hook, spec)
+        service = replace(
+            forward.connect(api, cluster.nodes, loaded, spec, (host, port), cancel=self.cancel),
+            image=deployed.image,
+            workloads=deployed.workloads,
         )
         self.tell(f"{spec.label}: deployed in {time.monotonic() - begin:.1f} s")
         self.phase(f"deploy {spec.label}", begin)
         return service, deployed
+
+    def _install(self, api: Api, phases: hooks.Phases, spec: ServiceSpec) -> list[deploy.Workload]:
+        """Apply a service's objects, and before them what is to run first."""
+        if phases.before:
+            kinds = ("Namespace", "CustomResourceDefinition")
+            first = [obj for obj in phases.main if obj["kind"] in kinds]
+            deploy.apply(api, first, spec, once=self.once, cancel=self.cancel)
+        for hook in phases.before:
+            self._run(api, hook, spec)
+        return deploy.apply(
+            api,
+            phases.main,
+            spec,
+            once=self.once,
+            renew=self.cluster().ledger is not None,
+            cancel=self.cancel,
+        )
+
+    def _run(self, api: Api, hook: Object, spec: ServiceSpec) -> None:
+        """Run a hook, once for all services of its chart."""
+        self.once(
+            f"hook {spec.home} {deploy.text_of(hook)}",
+            lambda: jobs.run(api, hook, spec, cancel=self.cancel),
+        )
+
+    def _wait_ready(self, api: Api, workloads: list[deploy.Workload], spec: ServiceSpec) -> None:
+        rollout.wait_ready(
+            api, workloads, service=spec.title, timeout=spec.timeout, cancel=self.cancel
+        )
+
+    def _call(
+        self, api: Api, loaded: Manifests, spec: ServiceSpec
+    ) -> tuple[Manifests, ServiceSpec]:
+        """Have the user's function deploy a service, or give its manifests."""
+        namespace = workers.instance_name(spec.home, spec.worker) if spec.worker else spec.home
+        spec = replace(spec, namespace=namespace, image=loaded.image)
+        deploy.apply(api, [], spec, once=self.once)
+        self.deploying(deploy.Deployed.of(loaded, spec))
+        target = callables.Target(
+            spec.title, loaded.image, namespace, self.cluster().kubeconfig_path, spec.worker
+        )
+        objects = callables.call(spec, target)
+        if objects is None:
+            return loaded, spec
+        loaded = manifests.found_in(objects, spec)
+        self._provide_image(spec, loaded)  # anew, where they want the program elsewhere in it
+        return loaded, spec
+
+    def _found(self, api: Api, loaded: Manifests, spec: ServiceSpec) -> Manifests:
+        """Wait for workloads of the image that no manifest names, and add them."""
+        wanted = image.full_name(loaded.image)
+        places: list[str | None] = [spec.home] if spec.worker else [None]
+
+        def state() -> str:
+            pods = api.list("v1", "Pod", spec.home)
+            used = sorted(
+                {str(c.get("image")) for pod in pods for c in manifests.all_containers(pod)}
+            )
+            return f"the pods of namespace {spec.home} run " + (", ".join(used) or "no image")
+
+        live = wait_until(
+            lambda: found.workloads(api, wanted, places),
+            what=f"service {spec.title}: a workload that runs {loaded.image}",
+            timeout=spec.timeout,
+            interval=0.2,
+            state=state,
+            remedy="what makes it must run just this image: its own log may say why it does not",
+            slug="workload-not-made",
+            cancel=self.cancel,
+            error=DeployError,
+        )
+        return replace(loaded, objects=[*loaded.objects, *live])
 
     def _provide_image(self, spec: ServiceSpec, loaded: Manifests) -> None:
         """Build the image and load it into the nodes, once for all that need the same."""
@@ -144,12 +234,11 @@ class Provider:
                 cause="with per_worker=True a worker's namespaces are its own",
                 remedy="give one of them another namespace",
             )
-        default = spec.namespace or "default"
         for obj, _ in manifests.templates(loaded.objects):
-            where = obj["metadata"].get("namespace") or default
+            where = obj["metadata"].get("namespace") or spec.home
             self.claims.claim(
                 f"{obj['kind']} {where}/{obj['metadata']['name']}",
-                _text(obj),
+                deploy.text_of(obj),
                 spec.title,
                 cause="each would change what the other applied",
                 remedy="let only one of them have it among its manifests, or give one namespace=",
@@ -157,19 +246,12 @@ class Provider:
         target = forward.port_target(loaded, spec)
         if target is not None:
             self.claims.claim(
-                f"the address {target[0]}/{forward.entry_name(spec)}",
+                f"the address {target.namespace}/{forward.entry_name(spec)}",
                 target,
                 spec.title,
                 cause="they have one name, and lead to different ports or pods",
                 remedy="give one of them a name of its own: go_service(..., name=...)",
             )
-
-    def _apply_shared(self, obj: Object) -> None:
-        """Apply a cluster-wide object that workers share."""
-        self.once(
-            f"object {_text(obj)}",
-            lambda: deploy.apply_shared(self.api(), [obj], cancel=self.cancel),
-        )
 
     def _build(self, spec: ServiceSpec, loaded: Manifests, reference: str) -> Callable[[], None]:
         """Build the image and return what loads it into the nodes, waiting for them."""
@@ -270,9 +352,9 @@ class Provider:
 
     def _kubectl(self) -> list[str]:
         """The host's kubectl; without one, the node's serves as soon as the cluster is there."""
-        found = manifests.host_kubectl(self.kubectl)
-        if found:
-            return found
+        own = sources.host_kubectl(self.kubectl)
+        if own:
+            return own
         cluster = self.cluster()
         cluster.ensure_kubectl()
         return [str(cluster.kubectl_path)]
@@ -291,8 +373,3 @@ def _program(spec: ServiceSpec, rootdir: Path) -> list[object]:
     else:
         source = []
     return [*source, spec.coverpkg, spec.build_flags, sorted(spec.build_env.items())]
-
-
-def _text(obj: Object) -> str:
-    """An object as text, equal for equal objects; YAML may hold dates."""
-    return json.dumps(obj, sort_keys=True, default=str)

@@ -1,4 +1,4 @@
-"""What a conftest says of a service, and the handle that its tests get."""
+"""What a conftest says of a service."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from pytest_kindcov.errors import ManifestError
 from pytest_kindcov.service.image import last_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True)
@@ -24,6 +21,14 @@ class ServiceSpec:
     """Directory of the conftest; relative paths are looked up from here upwards."""
     package: str = ""
     manifests: tuple[str, ...] = ()
+    chart: str = ""
+    """A Helm chart: a directory, or a packed one."""
+    values: tuple[str | dict[str, Any], ...] = ()
+    """The chart's: files and values, the later over the earlier."""
+    release: str = ""
+    """The chart's release; default: the chart's name."""
+    call: str = ""
+    """`FILE::NAME` of a function that gives the manifests, or deploys by itself."""
     image: str = ""
     port: int | None = None
     name: str = ""
@@ -39,6 +44,8 @@ class ServiceSpec:
     """Whether each xdist worker gets an instance of its own."""
     worker: str = ""
     """The xdist worker whose instance this is, such as `gw0`; empty for one that all share."""
+    others: tuple[str, ...] = ()
+    """Images, else names, of other services that have the same manifests: what is theirs."""
 
     def for_worker(self, worker: str) -> ServiceSpec:
         """The spec of a worker's own instance; the spec itself when all workers share one."""
@@ -70,6 +77,24 @@ class ServiceSpec:
         """The title, with the worker whose instance it is: `orders (gw0)`."""
         return f"{self.title} ({self.worker})" if self.worker else self.title
 
+    @property
+    def home(self) -> str:
+        """The namespace of objects that name none."""
+        return self.namespace or "default"
+
+    @property
+    def source(self) -> tuple[object, ...]:
+        """Where its manifests are from: equal for services that share them."""
+        return (
+            self.directory,
+            self.manifests,
+            self.chart,
+            self.release,
+            self.call,
+            self.namespace,
+            self.per_worker,
+        )
+
     def to_json(self) -> str:
         """The spec as JSON text."""
         return json.dumps(asdict(self), sort_keys=True)
@@ -78,7 +103,7 @@ class ServiceSpec:
     def from_json(cls, text: str) -> ServiceSpec:
         """The spec that `to_json` wrote."""
         values = json.loads(text)
-        for name in ("manifests", "coverpkg", "build_flags"):
+        for name in ("manifests", "values", "coverpkg", "build_flags", "others"):
             values[name] = tuple(values[name])
         return cls(**values)
 
@@ -149,75 +174,3 @@ def _near(path: str, places: list[Path]) -> str:
 
 def _is_major(part: str) -> bool:
     return part.startswith("v") and part[1:].isdigit()
-
-
-class Coverage(Protocol):
-    """What ran so far."""
-
-    @property
-    def statements(self) -> int:
-        """How many there are."""
-
-    @property
-    def covered(self) -> int:
-        """How many of them were run."""
-
-    @property
-    def percent(self) -> str:
-        """Such as `83.6%`."""
-
-    @property
-    def packages(self) -> Sequence[Any]:
-        """By package: `name`, `statements`, `covered`, `percent`."""
-
-
-@dataclass(frozen=True)
-class GoService:
-    """A running service, as tests see it."""
-
-    name: str
-    namespace: str
-    """Where its pods are; with `per_worker` the worker's own, such as `shop-gw0`."""
-    host: str
-    """Address to connect to; empty when no port was given."""
-    port: int
-    scheme: str = "http"
-    worker: str = ""
-    """The xdist worker whose own instance this is; empty for one that all share."""
-    live: Callable[[str, str], Coverage] | None = field(default=None, compare=False, repr=False)
-    """Tells what a service (name, namespace) ran so far; None without coverage."""
-
-    def coverage(self) -> Coverage:
-        """What the service ran so far, in statements by package.
-
-        Raises:
-            ManifestError: the run is without coverage.
-
-        """
-        if self.live is None:
-            raise ManifestError(
-                f"service {self.name} has no coverage",
-                remedy="run pytest with --kind-coverage",
-                slug="coverage-off",
-            )
-        return self.live(self.name, self.namespace)
-
-    @property
-    def url(self) -> str:
-        """Base URL without a trailing slash, such as `http://10.89.0.5:30211`.
-
-        It stays the same when pods are restarted or replaced.
-        """
-        if not self.host:
-            raise ManifestError(
-                f"service {self.name} has no URL",
-                cause="no port was given, and no Service of its manifests names just one",
-                remedy="say go_service(..., port=...)",
-                slug="service-without-port",
-            )
-        return f"{self.scheme}://{self.host}:{self.port}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for the way to the workers."""
-        names = ("name", "namespace", "host", "port", "scheme", "worker")
-        return {name: getattr(self, name) for name in names}

@@ -7,7 +7,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._signals import Signals
-from pytest_kindcov.service.spec import GoService, ServiceSpec
+from pytest_kindcov.service.goservice import GoService
+from pytest_kindcov.service.spec import ServiceSpec
 from pytest_kindcov.session import live
 from pytest_kindcov.session.end import End
 from pytest_kindcov.session.provision import Provision
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pytest_kindcov.cluster.api import Api
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.options import Settings
     from pytest_kindcov.session.run import Outcome
@@ -105,7 +107,11 @@ class Owner:
     def service(self, spec: ServiceSpec) -> GoService:
         """Wait for a service."""
         self.want([spec])
-        return GoService(**self._wait(f"service-{spec.key}", f"service {spec.title}"))
+        return GoService.from_dict(self._wait(f"service-{spec.key}", f"service {spec.title}"))
+
+    def api(self) -> Api:
+        """A client of the cluster, which must be there."""
+        return self._provision.api()
 
     def _wait(self, name: str, what: str) -> dict[str, Any]:
         return self.state.wait(name, what, self.settings.timeout, self._tick)

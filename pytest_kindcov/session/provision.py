@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.node import Node
     from pytest_kindcov.report.tree import Tree
     from pytest_kindcov.service.deploy import Deployed
+    from pytest_kindcov.service.goservice import GoService
     from pytest_kindcov.service.provide import Provider
-    from pytest_kindcov.service.spec import GoService, ServiceSpec
+    from pytest_kindcov.service.spec import ServiceSpec
     from pytest_kindcov.session.live import Recording
     from pytest_kindcov.session.run import Run
 

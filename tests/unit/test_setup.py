@@ -364,3 +364,20 @@ def test_what_cannot_be_done_ends_in_one_message() -> None:
     assert "Traceback" not in done.stderr
     assert "podman" in done.stderr
     assert "Remedy:" in done.stderr
+
+
+def test_helm_is_found_or_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `go install` makes tells less of its version than what Helm's makers build."""
+    text = "#!/bin/sh\nprintf v3.19\n"
+    go = tmp_path / "go"
+    go.write_text(f'#!/bin/sh\necho "$2" >> {tmp_path}/asked\n'
+                  f'printf \'{text}\' > "$GOBIN/helm"; chmod 755 "$GOBIN/helm"\n')  # fmt: skip
+    go.chmod(0o755)
+    monkeypatch.setattr(machine, "which", lambda _: None)
+    env = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for _ in range(2):
+        found = tools.ensure_helm(env, tools.Go(go))
+        assert found == tmp_path / "cache/kindcov/bin/helm"
+    assert (tmp_path / "asked").read_text() == f"helm.sh/helm/v3/cmd/helm@v{tools.HELM}\n"
+    monkeypatch.setattr(machine, "which", lambda _: str(found))
+    assert tools.ensure_helm({}, tools.Go(go)) == found

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from pytest_kindcov.errors import BuildError, KindCovError, ManifestError
 from pytest_kindcov.service import build, forward, image
 from pytest_kindcov.service.deploy import Deployed
+from pytest_kindcov.service.goservice import GoService
 from pytest_kindcov.service.manifests import Manifests
 from pytest_kindcov.service.once import Claims, Once
 from pytest_kindcov.service.provide import Provider
-from pytest_kindcov.service.spec import GoService, ServiceSpec
+from pytest_kindcov.service.spec import ServiceSpec
 from pytest_kindcov.service.workers import instance_name, move
 
 if TYPE_CHECKING:
