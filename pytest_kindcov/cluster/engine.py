@@ -102,7 +102,7 @@ class Engine:
         return sorted(names, key=lambda name: ("worker" in name, name))
 
     def remove_volumes(self, cluster: str) -> None:
-        """Remove the volumes of nodes that never were: kind finds those of its containers only.
+        """Remove the volumes of nodes that are not there: kind finds those of its containers only.
 
         podman's bear their node's name as a label; docker's are anonymous and go with the node.
         """

@@ -254,8 +254,8 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             self._kind("delete", "cluster", *args, timeout=_DELETE)
         except CommandError as error:
             failed = error
-        if not self.whole:
-            self.engine.remove_volumes(self.name)
+        # Of nodes that somebody removed by hand, podman keeps the volumes, and kind knows none.
+        self.engine.remove_volumes(self.name)
         left = self.engine.nodes(self.name) if self.whole else self._remove_late()
         if left:
             raise ClusterError(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BASE = "/var/lib/kindcov"
 MOUNT = f"^on the node: {BASE}$"  # the test's own
 FULL = """
-from cluster import break_off, get, hit
+from cluster import get, hit
 
 def test_exit(early, node):
     hit(early, "a", 4)
@@ -28,7 +28,7 @@ def test_start(late, node):
     hit(late, "b", 1)
     node.kubectl("rollout", "restart", "deployment/late")
     node.kubectl("rollout", "status", "deployment/late", "--timeout=60s")
-    hit(late, "b", 2)
+    get(late, "hit/b", tries=50)
 """
 TESTS = """
 from cluster import hit

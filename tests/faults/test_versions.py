@@ -26,7 +26,7 @@ def test_rollout(one, two, node):
     hit(one, "rolled", 3, seen=False)
     node.kubectl("set", "image", "deployment/one", "one=two:dev")
     node.kubectl("rollout", "status", "deployment/one", "--timeout=60s")
-    assert get(one, "hit/rolled") == "two"
+    assert get(one, "hit/rolled", tries=50) == "two"
     hit(one, "rolled", 3, seen=False)
 
 def test_allowed(allowed, node):
@@ -35,7 +35,8 @@ def test_allowed(allowed, node):
     node.wait("allowed", restarted)
 """
 ROWS = (
-    Row("builds", counts={"a": 2, "never": 0}),
+    Row("builds", message=r"^WARNING package example.com/faults: 2 builds of different source",
+        counts={"a": 2, "never": 0}),
     Row("rollout", counts={"rolled": 7}),
     Row("allowed", message=r"^default/allowed-\S+ \(allowed\) ended .*137.*; allowed$",
         counts={"b": 2}),

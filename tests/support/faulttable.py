@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -160,10 +161,14 @@ class Cluster:
             "ls -d /var/lib/kindcov /usr{,/local}/{s,}bin/*before-kindcov 2> /dev/null;"
             " ps -C perl -o args= || true",
         )
-        objects = self.exec(*OBJECTS)
+        deadline = time.monotonic() + 30  # a namespace that was deleted takes some seconds to go
+        while left := set(self.exec(*OBJECTS).split()) - set(self.objects):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(1)
         return [
             *(f"on the node: {line}" for line in found.splitlines()),
-            *(f"object {name}" for name in objects.split() if name not in self.objects),
+            *(f"object {name}" for name in sorted(left)),
         ]
 
     def clear(self) -> None:
