@@ -108,6 +108,15 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """With coverage a cluster is as good as wanted: look for the engine meanwhile."""
+    config = session.config
+    owner = config.stash.get(_OWNER, None)
+    if owner is not None and owner.settings.coverage and not config.option.collectonly:
+        owner.ahead()
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start building and creating at once if a selected test needs it.
 

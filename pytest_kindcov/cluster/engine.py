@@ -97,13 +97,9 @@ class Engine:
 
     def nodes(self, cluster: str) -> list[str]:
         """Names of the node containers of a cluster, control planes first; also stopped ones."""
-        found = self._query(
-            lambda: self.client.container.list(
-                all=True, filters=[("label", f"{CLUSTER_LABEL}={cluster}")]
-            ),
-            f"cannot list the nodes of {cluster}",
-        )
-        return sorted((node.name for node in found), key=lambda name: ("worker" in name, name))
+        # One command: python-on-whales inspects each that it lists, and one may be gone by then.
+        names = [container.name for container in self.clusters().get(cluster, ())]
+        return sorted(names, key=lambda name: ("worker" in name, name))
 
     def remove_volumes(self, cluster: str) -> None:
         """Remove the volumes of nodes that are not there: kind finds those of its containers only.

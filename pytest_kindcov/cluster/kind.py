@@ -42,6 +42,7 @@ NODE_PORTS = range(30000, 32768)
 _QUERY = 60.0
 _LOAD = 300.0
 _DELETE = 120.0
+_LATE = 5.0  # a node's container is made in one to three seconds: its volume is a copy
 _LOCKED = 2.0  # kind holds the lock for milliseconds
 
 
@@ -255,7 +256,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             failed = error
         # Of nodes that somebody removed by hand, podman keeps the volumes, and kind knows none.
         self.engine.remove_volumes(self.name)
-        left = self.engine.nodes(self.name)
+        left = self.engine.nodes(self.name) if self.whole else self._remove_late()
         if left:
             raise ClusterError(
                 f"cluster {self.name} was not deleted whole",
@@ -397,6 +398,23 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         return _run.run(
             [self.kind_path, *args], timeout=timeout, env=self.engine.kind_env, cancel=cancel
         )
+
+    def _remove_late(self) -> list[str]:
+        """Remove nodes that come after kind was ended: docker's daemon goes on with what it began.
+
+        Returns:
+            Those that are left.
+
+        """
+        deadline = time.monotonic() + (_LATE if self.engine.name == "docker" else 0)
+        while True:
+            left = self.engine.nodes(self.name)
+            if left:
+                with contextlib.suppress(CommandError):  # it went meanwhile
+                    self.engine.remove_containers(left)
+            if time.monotonic() >= deadline:
+                return self.engine.nodes(self.name)
+            time.sleep(0.5)
 
     def _wait_unlocked(self) -> None:
         """Wait for another kind that writes the kubeconfig now; one that was killed left its lock.

@@ -71,6 +71,10 @@ class Owner:
         """The state directory."""
         return self._run.state
 
+    def ahead(self) -> None:
+        """Tests are about to be collected: do what costs nothing should none need a cluster."""
+        self._provision.ahead()
+
     def want(self, specs: list[ServiceSpec]) -> None:
         """Start what is needed and not under way: first of all the cluster."""
         with self._lock:

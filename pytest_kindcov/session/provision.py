@@ -62,6 +62,7 @@ class Provision:
         self.wanted: set[str] = set()
         self._recording = recording
         self._lock = threading.Lock()
+        self._asked: Future[Engine] | None = None
         self._made: Future[KindCluster] | None = None
         self._tasks: list[Future[None]] = []
         self._sources: Future[tuple[dict[str, str], Tree | None]] | None = None
@@ -71,9 +72,25 @@ class Provision:
         """Whether a cluster was asked for."""
         return self._made is not None
 
+    def ahead(self) -> None:
+        """Ask for the engine: it takes a quarter of a second to answer."""
+        asked: Future[Engine] = Future()
+        self._asked = asked
+
+        def ask() -> None:
+            try:
+                asked.set_result(self._detect())
+            except BaseException as error:  # whoever needs the engine is told
+                asked.set_exception(error)
+
+        # Not of the pool: a run that needs no engine waits for no answer.
+        threading.Thread(target=ask, name="kindcov-engine", daemon=True).start()
+
     def start(self) -> None:
         """Begin to make the cluster."""
         _ = self.run.state  # made here, before several threads ask for it
+        if self._asked is None:
+            self.ahead()
         self.run.begin = time.monotonic()
         self._made = self._pool.submit(self._make_cluster)
         if self.run.settings.coverage:
@@ -118,8 +135,12 @@ class Provision:
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(8, thread_name_prefix="kindcov")
 
-    @cached_property
+    @property
     def _engine(self) -> Engine:
+        assert self._asked is not None
+        return self._asked.result()
+
+    def _detect(self) -> Engine:
         from pytest_kindcov.cluster.engine import detect, find_cluster
 
         settings = self.run.settings
