@@ -110,6 +110,9 @@ class GoService:
     def restart(self, *, timeout: float = 120.0) -> None:
         """End all its pods gracefully, and wait until as many new ones are ready and answer.
 
+        They answer at `url`. Other programs of the cluster reach them by their Service within a
+        second: wait for what these do.
+
         Raises:
             DeployError: a pod has no controller that makes it anew, or they were not ready within
                 `timeout` seconds.

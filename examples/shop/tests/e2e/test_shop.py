@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 def shop(web: GoService, inventory: GoService) -> GoService:
     """The shop, as it is when it opens; web needs the inventory, so it is asked for here."""
     inventory.restart()
+    # A node's kube-proxy follows within a second: until then web may not reach the new pod.
+    web.wait(lambda: buy(web, "nothing")[0] == 404, what="the inventory being reached")
     return web
 
 
