@@ -43,7 +43,7 @@ def data():
 def item(data):
     yield
 
-def test_a(item, kindcov):
+def test_a(data, item, kindcov):
     with kindcov.context("checkout"):
         pass
 
