@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_kindcov._run import run as command
 from pytest_kindcov._wait import wait_until
-from pytest_kindcov.cluster import owners
+from pytest_kindcov.cluster import orphans, owners
 from pytest_kindcov.cluster.api import Api, import_ahead
 from pytest_kindcov.cluster.kind import KindCluster
 from pytest_kindcov.cluster.ledger import Ledger
@@ -132,6 +132,7 @@ class Obtain:
 
             self._run.tell(f"cluster {name}: giving back what is left of {last}")
             self._run.outcome.problems += restore(cluster, self._api(cluster))
+            orphans.remove_files(last)
             cluster.ledger = Ledger(file)
         return cluster
 
