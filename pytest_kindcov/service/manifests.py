@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.api import Object
     from pytest_kindcov.service.spec import ServiceSpec
 
+_NO_IMAGE = frozenset({"name", "namespace", "labels", "matchLabels", "selector"})
 _OTHER_PROGRAMS = frozenset({"sh", "bash", "ash", "dash", "busybox", "env", "tini", "dumb-init"})
 _TEMPLATED = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job")
 
@@ -148,12 +150,16 @@ def without_others(manifests: Manifests, others: tuple[str, ...]) -> Manifests:
 
 
 def _names(value: object, image: str) -> bool:
-    """Whether an image is named in any other place: an operator is told by it what to run."""
+    """Whether an image is named in any other place: an operator is told by it what to run.
+
+    Not in what bears a short name of another kind: a container `web` names no image `web`.
+    """
     if isinstance(value, dict):
-        return any(_names(item, image) for item in value.values())
+        return any(_names(item, image) for key, item in value.items() if key not in _NO_IMAGE)
     if isinstance(value, list):
         return any(_names(item, image) for item in value)
-    return isinstance(value, str) and image in value
+    whole = rf"(?<![\w./-]){re.escape(image)}(?![\w./:@-])"
+    return isinstance(value, str) and re.search(whole, value) is not None
 
 
 def _without_digest(manifests: Manifests) -> Manifests:

@@ -190,6 +190,10 @@ def test_manifest_errors(tmp_path: Path) -> None:
     assert "no manifest uses the image wbe" in wrong
     assert "docker.io/library/web:latest, proxy:1, web" in wrong
     assert "which image" in fails(DEPLOYMENT, name="shop")
+    # A container, a label and a part of another image's name are not the image `api`.
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: api, labels: {app: api}}\n"
+    pod += 'spec: {containers: [{name: api, image: "corp.example/api-proxy:1"}]}'
+    assert "no manifest uses the image api" in fails(pod, image="api")
 
 
 def test_lists_and_only_image(tmp_path: Path) -> None:
