@@ -14,6 +14,7 @@ pytest_plugins = ["pytester"]
 MUST = ("tests/cluster", "tests/faults", "tests/browser", "tests/unit/test_reports.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under `-n --dist=loadgroup`: what shares a daemon or a cluster shares a worker.
 
