@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -14,19 +16,19 @@ pytest_plugins = ["pytester"]
 MUST = ("tests/cluster", "tests/faults", "tests/browser", "tests/unit/test_reports.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `-n --dist=loadgroup`: what shares a daemon or a cluster shares a worker.
+class Shared(LoadScopeScheduling):
+    """What shares a daemon or a cluster goes to one worker, everything else by its file."""
 
-    Everything else goes by its file, whose fixtures are made once then.
-    """
-    for item in items:
-        values = getattr(getattr(item, "callspec", None), "params", {})
-        if values.get("engine") == "docker":
-            group = "docker"
-        else:
-            group = "faults" if "tests/faults" in item.nodeid else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    def _split_scope(self, nodeid: str) -> str:
+        if re.search(r"[\[-]docker[\]-]", nodeid):
+            return "docker"
+        return "faults" if "tests/faults" in nodeid else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)  # there is none under `-p no:xdist`
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Shared | None:
+    """For `--dist=loadscope`. Marks for `loadgroup` get lost: xdist 3.8 with pytest 9.2."""
+    return Shared(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -29,7 +29,7 @@ DEMO_TIMEOUT = 1800.0  # seconds: a cluster, a build and a few tests; 1 minute i
 FAST_TESTS = ("tests/unit", "tests/plugin")  # those that need no engine
 # A cluster that comes up leaves half of two processors idle: three workers take two thirds of the
 # time of one. In the order of their files: those with clusters are first, and the longest.
-PARALLEL = ("-n", "3", "--dist=loadgroup", "--no-loadscope-reorder", "--durations=20", "-v")
+PARALLEL = ("-n", "3", "--dist=loadscope", "--no-loadscope-reorder", "--durations=20", "-v")
 
 Phase = tuple[str, list[str | Path], float]
 
