@@ -27,9 +27,11 @@ LINT_TIMEOUT = 300.0  # seconds: the type checker's first run without a cache ta
 TEST_TIMEOUT = 4500.0  # seconds: for all tests with all their clusters on 2 cores
 DEMO_TIMEOUT = 1800.0  # seconds: a cluster, a build and a few tests; 1 minute is usual
 FAST_TESTS = ("tests/unit", "tests/plugin")  # those that need no engine
-# A cluster that comes up leaves half of two processors idle: three workers take two thirds of the
-# time of one. In the order of their files: those with clusters are first, and the longest.
-PARALLEL = ("-n", "3", "--dist=loadscope", "--no-loadscope-reorder", "--durations=20", "-v")
+# A cluster that comes up leaves half of two processors idle. In the order of their files: those
+# with clusters are first, and the longest. With two clusters at a time on two processors a wait of
+# somebody else's (an engine, a browser, a kubelet) may end too early: what fails is tried once
+# more, and named as such.
+PARALLEL = ("-n3", "--dist=loadscope", "--no-loadscope-reorder", "--reruns=1", "-v", "-rR")
 
 Phase = tuple[str, list[str | Path], float]
 
@@ -102,7 +104,7 @@ def test(arguments: list[str]) -> int:
         failed += run_phases([("tests", [*pytest, *paths, *arguments[1:]], TEST_TIMEOUT)], env)
     else:
         say("== set-up")
-        every = [*pytest, "tests", *PARALLEL]
+        every = [*pytest, "tests", *PARALLEL, "--durations=20"]
         failed += run_phases([("tests", every, TEST_TIMEOUT)], timed(prepare_tests))
     say(f"== failed: {', '.join(failed)}" if failed else "== all passed")
     return 1 if failed else 0
