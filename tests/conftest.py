@@ -61,6 +61,7 @@ def engine(
 
 def _environment(name: str, extra: dict[str, str]) -> dict[str, str]:
     dropped = {"E2E_COVERAGE", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_CURRENT_TEST"}
+    dropped |= {"CI", "BUILD_NUMBER"}  # with these pytest shows more of an error in its summary
     kept = {key: value for key, value in os.environ.items() if key not in dropped}
     return {
         **kept,
