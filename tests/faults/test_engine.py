@@ -72,16 +72,18 @@ def _carry(source: socket.socket, target: socket.socket) -> None:
 @pytest.fixture
 def runner(engine: TestEngine, node_image: str, kind_bin: str, tmp_path: Path) -> Iterator[Runner]:
     made = Runner.within(tmp_path, engine, node_image, kind_bin)
-    host = engine.env.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    Door(tmp_path / "door", host.removeprefix("unix://"), tmp_path / "repository/gone")
+    host = engine.env.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+    Door(tmp_path / "door", host, tmp_path / "repository/gone")
     made.env["DOCKER_HOST"] = f"unix://{tmp_path / 'door'}"
     yield made
     # The engine is back: what the run could not remove is known, and removed.
+    (tmp_path / "door").unlink()
+    Door(tmp_path / "door", host, tmp_path / "closed")
     doctor = [sys.executable, "-m", "pytest_kindcov", "doctor", "--remove"]
-    env = {**made.env, "DOCKER_HOST": host}
     done = subprocess.run(
-        doctor, env=env, cwd=tmp_path, capture_output=True, timeout=120, check=False
+        doctor, env=made.env, cwd=tmp_path, capture_output=True, timeout=120, check=False
     )
+    (tmp_path / "closed").touch()
     assert b"removed cluster" in done.stdout, done.stdout + done.stderr
     assert made.left_behind() == []
 

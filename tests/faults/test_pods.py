@@ -85,8 +85,9 @@ def ended(name: str, how: str) -> str:
 
 
 ROWS = (
-    Row("oom", 1, message=ended("oom", r"exit code 137 \(OOMKilled\)"), slug="coverage-lost",
-        says=LOST, counts={"oom": 3}),
+    # Kubernetes gives the reason; where the node is a container of docker's it was "Error".
+    Row("oom", 1, message=ended("oom", r"exit code 137 \((OOMKilled|Error)\)"),
+        slug="coverage-lost", says=LOST, counts={"oom": 3}),
     Row("killed", 1, message=ended("killed", r"exit code 137 \(Error\)"), slug="coverage-lost",
         says=LOST, counts={"killed": 4}),
     Row("panics", 1, message=ended("panics", r"exit code 2 \(Error\)"), slug="coverage-lost",
