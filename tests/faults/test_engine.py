@@ -41,11 +41,17 @@ class Door:
         self._engine = engine
         self._until = until
         self._open: list[socket.socket] = []
+        self._carriers: list[threading.Thread] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(64)
         self._listener.settimeout(0.1)
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait until nobody answers any more."""
+        self._thread.join(10)
 
     def _serve(self) -> None:
         while not self._until.exists():
@@ -55,11 +61,16 @@ class Door:
                 other.connect(self._engine)
                 self._open += [one, other]
                 for pair in ((one, other), (other, one)):
-                    threading.Thread(target=_carry, args=pair, daemon=True).start()
+                    self._carriers.append(threading.Thread(target=_carry, args=pair, daemon=True))
+                    self._carriers[-1].start()
         self._listener.close()
         for each in self._open:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
+        for thread in self._carriers:
+            thread.join(10)
+        for each in self._open:
+            each.close()
 
 
 def _carry(source: socket.socket, target: socket.socket) -> None:
@@ -73,17 +84,19 @@ def _carry(source: socket.socket, target: socket.socket) -> None:
 def runner(engine: TestEngine, node_image: str, kind_bin: str, tmp_path: Path) -> Iterator[Runner]:
     made = Runner.within(tmp_path, engine, node_image, kind_bin)
     host = engine.env.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
-    Door(tmp_path / "door", host, tmp_path / "repository/gone")
+    first = Door(tmp_path / "door", host, tmp_path / "repository/gone")
     made.env["DOCKER_HOST"] = f"unix://{tmp_path / 'door'}"
     yield made
     # The engine is back: what the run could not remove is known, and removed.
+    first.join()
     (tmp_path / "door").unlink()
-    Door(tmp_path / "door", host, tmp_path / "closed")
+    second = Door(tmp_path / "door", host, tmp_path / "closed")
     doctor = [sys.executable, "-m", "pytest_kindcov", "doctor", "--remove"]
     done = subprocess.run(
         doctor, env=made.env, cwd=tmp_path, capture_output=True, timeout=120, check=False
     )
     (tmp_path / "closed").touch()
+    second.join()
     assert b"removed cluster" in done.stdout, done.stdout + done.stderr
     assert made.left_behind() == []
 
