@@ -219,20 +219,18 @@ class Provision:
         try:
             cluster = self._made.result()
             self._wait_node_ready()
-        except Exception as error:  # the tests wait for an answer, whatever happens here
-            self._failed("cluster", "the cluster", known(error))
-            return
-        self.run.state.publish(
-            "cluster",
-            {
+            told = {
                 "name": cluster.name,
                 "directory": str(cluster.path),
                 "kubeconfig": str(cluster.kubeconfig_path),
                 "kind": str(cluster.kind_path),
                 "kubectl": str(cluster.kubectl_path),
                 "engine": cluster.engine.name,
-            },
-        )
+            }
+        except Exception as error:  # the tests wait for an answer, whatever happens here
+            self._failed("cluster", "the cluster", known(error))
+        else:
+            self.run.state.publish("cluster", told)
 
     def _wait_node_ready(self) -> None:
         from pytest_kindcov.session.obtain import ANSWERS, wait_ready
@@ -290,11 +288,11 @@ class Provision:
     def _provide(self, spec: ServiceSpec) -> None:
         name = f"service-{spec.key}"
         try:
-            service = self._deploy(spec)
+            told = self._deploy(spec).to_dict()
         except Exception as error:  # the tests wait for an answer, whatever happens here
             self._failed(name, f"service {spec.title}", known(error))
         else:
-            self.run.state.publish(name, service.to_dict())
+            self.run.state.publish(name, told)
 
     def _deploy(self, spec: ServiceSpec) -> GoService:
         with (

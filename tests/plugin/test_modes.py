@@ -41,7 +41,7 @@ class Fake:
     def _make_cluster(self):
         note("cluster")
         self.cluster = SimpleNamespace(
-            name="none", kubeconfig_path="", kind_path="", kubectl_path="", ledger=None,
+            name="none", path="", kubeconfig_path="", kind_path="", kubectl_path="", ledger=None,
             engine=SimpleNamespace(name="podman", nodes=lambda _: []), whole=True, created=True,
             delete=lambda: note("deleted"),
         )
