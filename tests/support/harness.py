@@ -86,7 +86,8 @@ class Runner:
 
     def command(self, *args: str) -> list[str]:
         """pytest's command line."""
-        return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *args]
+        off = ("-p", "no:cacheprovider", "-p", "no:rerunfailures")  # the latter listens on a port
+        return [sys.executable, "-m", "pytest", *off, *args]
 
     def __call__(self, directory: Path, *args: str, timeout: float = 400) -> Run:
         with subprocess.Popen(
