@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,17 @@ if TYPE_CHECKING:
     from pytest_kindcov import GoService
 
 
-def get(service: GoService, path: str) -> int:
-    with urllib.request.urlopen(service.url + path, timeout=5) as answer:
-        return int(answer.status)
+def get(service: GoService, path: str, tries: int = 25) -> int:
+    """The status of an answer. Until kube-proxy knows of a new pod, others or nobody may answer."""
+    for left in reversed(range(tries)):
+        try:
+            with urllib.request.urlopen(service.url + path, timeout=5) as answer:
+                return int(answer.status)
+        except OSError:
+            if not left:
+                raise
+            time.sleep(0.2)
+    raise AssertionError
 
 
 def test_all_kinds(many: GoService) -> None:
@@ -61,7 +70,7 @@ def test_restart(digest: GoService) -> None:
 def test_scale(digest: GoService) -> None:
     digest.scale(0)
     with pytest.raises(OSError):
-        get(digest, "/alpha")
+        get(digest, "/alpha", 1)
     with pytest.raises(Exception, match="no pod is ready"):
         digest.exec(["/digest"])
     digest.scale(2)
