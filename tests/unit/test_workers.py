@@ -395,7 +395,9 @@ class Cluster:
         self.port += 1
         return {"spec": {"ports": [{"nodePort": self.port}]}}
 
-    def get(self, *_: str) -> dict[str, Any]:
+    def get(self, _: str, kind: str, *__: str) -> dict[str, Any] | None:
+        if kind == "Namespace":
+            return None
         return {
             "metadata": {},
             "spec": {"replicas": 1},
