@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 pytest_plugins = ["pytester"]
+SUPPORT = Path(__file__).parent / "tests/support"
+pytest.register_assert_rewrite(*(file.stem for file in SUPPORT.glob("*.py")))  # they compare too
 MUST = ("tests/cluster", "tests/faults", "tests/browser", "tests/unit/test_reports.py")
 
 

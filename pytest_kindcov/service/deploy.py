@@ -145,7 +145,12 @@ def apply(
     """
     ordered = sorted(objects, key=_rank)
     old: dict[int, frozenset[str]] = {}
-    for obj in [*_namespaces(ordered, spec.home), *ordered]:
+    lacking = [
+        namespace
+        for namespace in _namespaces(ordered, spec.home)
+        if api.get("v1", "Namespace", namespace["metadata"]["name"], "") is None
+    ]
+    for obj in [*lacking, *ordered]:
 
         def act(obj: Object = obj) -> frozenset[str]:
             pods = _old_pods(api, obj, spec.home, cancel) if renew else []
@@ -209,12 +214,22 @@ def _old_pods(
 def clear(api: Api) -> None:
     """Delete the workloads and the addresses that earlier runs made.
 
-    All else stays: it is applied again, or is what tests left.
+    All else stays, for it is applied again; but a namespace of ours in which a function of the user
+    or a test made workloads goes whole: what else they made there is not known.
     """
     for service in api.list("v1", "Service", None, f"{OWN_LABEL}={FIELD_MANAGER}"):
         metadata = service["metadata"]
         api.delete("v1", "Service", metadata["name"], metadata["namespace"])
     doomed: set[str] = set()
+    named = api.list("v1", "Namespace", None, f"{OWN_LABEL}={FIELD_MANAGER}")
+    spoilt = {
+        obj["metadata"]["namespace"]
+        for api_version, kind in _WORKLOADS
+        for obj in api.list(api_version, kind)
+        if not _is_ours(obj) and not obj["metadata"].get("ownerReferences")
+    } & {namespace["metadata"]["name"] for namespace in named}
+    for name in spoilt:
+        api.delete("v1", "Namespace", name, "")
 
     def gone() -> bool:
         """Owners first, so that nothing comes back; pods are not waited for by their nodes."""
@@ -227,7 +242,7 @@ def clear(api: Api) -> None:
                     left = True
                     doomed.add(metadata["uid"])
                     api.delete(api_version, kind, metadata["name"], metadata["namespace"], grace=0)
-        return not left
+        return not left and not any(api.get("v1", "Namespace", name, "") for name in spoilt)
 
     wait_until(
         gone,
@@ -258,7 +273,11 @@ def _namespaces(objects: list[Object], default: str) -> list[Object]:
     own = {obj["metadata"]["name"] for obj in objects if obj["kind"] == "Namespace"}
     wanted = {obj["metadata"].get("namespace") for obj in objects} | {default}
     return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": {OWN_LABEL: FIELD_MANAGER}},
+        }
         for name in sorted(filter(None, wanted - own - {"default", "kube-system"}))
     ]
 

@@ -53,7 +53,9 @@ class Provider:
     """Path of kubectl that the user named, or empty."""
     engine: Callable[[], Engine]
     cluster: Callable[[], KindCluster]
-    """Waits until the cluster is made."""
+    """Waits until the cluster can be used; kind may still be at work on it."""
+    whole: Callable[[], KindCluster]
+    """Waits until kind is done with it: what waits for pods must not wait for a failed cluster."""
     booted: Callable[[], list[Node]]
     """Waits until nodes can take images, well before the cluster is made; may know of none."""
     api: Callable[[], Api]
@@ -105,6 +107,7 @@ class Provider:
         phases = hooks.phases(loaded.objects)
         workloads = self._install(api, phases, spec)
         if not deployed.workloads:
+            self.whole()
             self._wait_ready(api, workloads, spec)
             loaded = self._found(api, loaded, spec)
             workloads = deploy.workloads(loaded.objects, spec.home)
@@ -112,6 +115,7 @@ class Provider:
         ports = cluster.forwarded if forward.port_target(loaded, spec) else ()
         port = forward.expose(api, loaded, spec, ports)
         host = cluster.engine.address(cluster.nodes[0].name)  # asked while the pods come up
+        self.whole()
         self._wait_ready(api, workloads, spec)
         for hook in phases.after:
             self._run(api, hook, spec)
@@ -127,6 +131,7 @@ class Provider:
     def _install(self, api: Api, phases: hooks.Phases, spec: ServiceSpec) -> list[deploy.Workload]:
         """Apply a service's objects, and before them what is to run first."""
         if phases.before:
+            self.whole()
             kinds = ("Namespace", "CustomResourceDefinition")
             first = [obj for obj in phases.main if obj["kind"] in kinds]
             deploy.apply(api, first, spec, once=self.once, cancel=self.cancel)
@@ -162,7 +167,7 @@ class Provider:
         deploy.apply(api, [], spec, once=self.once)
         self.deploying(deploy.Deployed.of(loaded, spec))
         target = callables.Target(
-            spec.title, loaded.image, namespace, self.cluster().kubeconfig_path, spec.worker
+            spec.title, loaded.image, namespace, self.whole().kubeconfig_path, spec.worker
         )
         objects = callables.call(spec, target)
         if objects is None:

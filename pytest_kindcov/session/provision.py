@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 # Seconds between two looks at booting nodes. One look costs 0.3 s of a processor that kind needs,
 # and nodes take images after some 6 s.
 _BOOT = 2.0
+# Seconds between two questions to an API server that comes up: refused, they cost next to nothing.
+_ANSWER = 0.3
 _READY = 120.0
 
 
@@ -64,6 +66,9 @@ class Provision:
         self._lock = threading.Lock()
         self._asked: Future[Engine] | None = None
         self._made: Future[KindCluster] | None = None
+        self._usable: Future[KindCluster] = Future()
+        self._settling = threading.Lock()
+        self._injecting = threading.Lock()
         self._tasks: list[Future[None]] = []
         self._sources: Future[tuple[dict[str, str], Tree | None]] | None = None
 
@@ -93,6 +98,9 @@ class Provision:
             self.ahead()
         self.run.begin = time.monotonic()
         self._made = self._pool.submit(self._make_cluster)
+        self._made.add_done_callback(self._settle)
+        self._boot = self._pool.submit(self._wait_booted)
+        self._tasks.append(self._pool.submit(self._open_early))
         if self.run.settings.coverage:
             self._sources = self._pool.submit(self._record_sources)
         self._tasks.append(self._pool.submit(self._publish_cluster))
@@ -117,7 +125,7 @@ class Provision:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def api(self) -> Api:
-        """A client of the cluster, as soon as that is made."""
+        """A client of the cluster, as soon as that can be used."""
         with self._lock:  # several threads ask first at the same time; importing takes a second
             return self._api
 
@@ -133,7 +141,7 @@ class Provision:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(8, thread_name_prefix="kindcov")
+        return ThreadPoolExecutor(10, thread_name_prefix="kindcov")
 
     @property
     def _engine(self) -> Engine:
@@ -157,8 +165,7 @@ class Provision:
     def _api(self) -> Api:
         from pytest_kindcov.cluster.api import Api
 
-        assert self._made is not None
-        cluster = self._made.result()
+        cluster = self._usable.result()
         api = cluster.client or Api(
             cluster.kubeconfig_path, self.run.state.directory / "kinds.json"
         )
@@ -183,10 +190,7 @@ class Provision:
         cluster = Obtain(self.run, engine, self._begun).cluster()
         self.run.phase("cluster", self.run.begin)
         if settings.coverage:
-            from pytest_kindcov.harvest.inject import inject
-
-            inject(cluster.nodes)
-            self.injected = True
+            self._inject(cluster.nodes)
             self._recording.start(cluster.nodes, self.api)
         return cluster
 
@@ -245,8 +249,29 @@ class Provision:
             what = f"cluster {name} ({self._engine.name}): {error.what}"
             raise explain(what, error, self._engine, name, logs, slug="nodes-not-ready") from error
 
-    def _booted(self) -> list[Node]:
-        """Wait for nodes that take images while kind works; none when it was quicker."""
+    # Before kind is done. From the API server's first answer to kind's end pass some seconds, in
+    # which pods can wait for their node as well as we.
+
+    def _open_early(self) -> None:
+        """Let services be applied as soon as the API server takes them."""
+        if self.run.settings.kind_config:
+            return  # of several nodes one may be late, and its first pods without coverage
+        try:
+            nodes, cluster = self._boot.result(), self.cluster
+            client = self._first_answer(cluster) if nodes and cluster else None
+            if cluster is None or client is None:
+                return
+            if self.run.settings.coverage:
+                self._inject(nodes)
+        except KindCovError:
+            return  # when kind is done it is tried again, and tells
+        with self._settling:
+            if not self._usable.done():
+                cluster.nodes, cluster.client = nodes, client
+                self._usable.set_result(cluster)
+
+    def _wait_booted(self) -> list[Node]:
+        """Wait for nodes that take images; none when kind was quicker."""
         assert self._made is not None
         while wait([self._made], _BOOT).not_done and not self.run.cancel.is_set():
             cluster = self.cluster
@@ -254,6 +279,45 @@ class Provision:
             if nodes:
                 return nodes
         return []
+
+    def _first_answer(self, cluster: KindCluster) -> Api | None:
+        """A client of an API server that is ready for workloads; None when kind was quicker."""
+        from pytest_kindcov.cluster.api import Api
+
+        assert self._made is not None
+        directory = self.run.state.directory
+        kubeconfig = directory / "early.kubeconfig"  # the cluster's own is kind's to write
+        client, pause = None, _BOOT
+        while wait([self._made], pause).not_done and not self.run.cancel.is_set():
+            try:
+                if not kubeconfig.exists():
+                    cluster.write_kubeconfig(kubeconfig)
+                    pause = _ANSWER
+                client = client or Api(kubeconfig, directory / "kinds.json")
+                if client.get("v1", "ServiceAccount", "default", "default"):
+                    return client
+            except Exception:  # noqa: S112  # the client's own: an API server that comes up says anything
+                continue
+        return None
+
+    def _settle(self, made: Future[KindCluster]) -> None:
+        """Whoever waits for a cluster that can be used has one, or is told why not."""
+        with self._settling:
+            if self._usable.done():
+                return
+            error = made.exception()
+            if error is not None:
+                self._usable.set_exception(error)
+            else:
+                self._usable.set_result(made.result())
+
+    def _inject(self, nodes: list[Node]) -> None:
+        from pytest_kindcov.harvest.inject import inject
+
+        with self._injecting:
+            if not self.injected:
+                inject(nodes)
+                self.injected = True
 
     # The services.
 
@@ -269,8 +333,9 @@ class Provision:
             coverage=settings.coverage,
             kubectl=settings.kubectl_bin,
             engine=lambda: self._engine,
-            cluster=self._made.result,
-            booted=self._booted,
+            cluster=self._usable.result,
+            whole=self._made.result,
+            booted=self._boot.result,
             api=self.api,
             deploying=self._deploying,
             tell=self.run.tell,

@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from harness import TestEngine
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A row that is tried again is tried with a new run of pytest, not with the same result."""
+    if getattr(item, "execution_count", 1) > 1:  # pytest-rerunfailures counts them
+        fixtures = item.session._fixturemanager
+        for name in ("result", "full_node"):
+            for fixture in fixtures.getfixturedefs(name, item) or ():
+                fixture.finish(item._request)  # type: ignore[attr-defined]
+
+
 @pytest.fixture(scope="session")
 def shared(
     engine: TestEngine, node_image: str, kind_bin: str, tmp_path_factory: pytest.TempPathFactory

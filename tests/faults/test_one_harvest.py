@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from faulttable import deployment
-from harness import ONE_ENGINE
+from faulttable import deployment, repository, run
+from harness import ONE_ENGINE, Runner
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from faulttable import Cluster, Launch, Result
+    from harness import TestEngine
 
 CONFTEST = """
 from pytest_kindcov import go_service
@@ -73,6 +76,8 @@ CASES = (
          ("stopping after 1 failures", "stopped early: not all tests ran"), {"g": 1, "h": 0}),
     Case("first-failure-of-workers", ("-n2", "--maxfail=1", "-k", "fails"), 2,
          ("1 failed",), {"g": 1, "a": 0}),
+    Case("reruns", ("-p", "rerunfailures", "--reruns=1", "-k", "fails or after"), 1,
+         ("1 failed, 1 passed", "1 rerun"), {"g": 2, "h": 1, "a": 0}),
     Case("collection-error", ("--ignore=test_faults.py", "--continue-on-collection-errors", "."), 1,
          ("1 passed, 1 error",), {"a": 1}),
 )  # fmt: skip
@@ -100,3 +105,18 @@ def test_one_harvest(case: Case, launch: Launch, shared: Cluster) -> None:
     if case.name == "collection-error":
         files |= BROKEN | WHOLE
     of(launch(CONFTEST, TESTS, *case.args, files=files, cluster=shared), case)
+
+
+@ONE_ENGINE
+def test_only_what_failed(
+    shared: Cluster, engine: TestEngine, node_image: str, kind_bin: str, tmp_path: Path
+) -> None:
+    """A second run with `--lf`, of two workers, has what its one test ran, and says what it is."""
+    runner = Runner.within(tmp_path, engine, node_image, kind_bin)
+    files = {"web.yaml": deployment("web")}
+    place = repository(tmp_path / "repository", CONFTEST, TESTS, files)
+    first = run(runner, place, "-p", "cacheprovider", "-k", "fails or after", cluster=shared)
+    of(first, Case("first", (), 1, ("1 failed, 1 passed",), {"g": 1, "h": 1}))
+    (place / "repaired").touch()
+    second = run(runner, place, "-p", "cacheprovider", "--lf", "-n2", cluster=shared)
+    of(second, Case("second", (), 0, ("1 passed",), {"g": 1, "h": 0}))

@@ -20,7 +20,7 @@ MANIFESTS = {
     "slow": deployment(
         "slow",
         container={"env": [{"name": "TERM_IS", "value": "slow"}]},
-        pod={"terminationGracePeriodSeconds": 2},
+        pod={"terminationGracePeriodSeconds": 5},  # on a busy machine reading takes its time
     ),
     "deleted": deployment("deleted"),
     "scaled": deployment("scaled"),

@@ -364,6 +364,7 @@ class Cluster:
             kubectl="",
             engine=lambda: engine,  # type: ignore[arg-type,return-value]
             cluster=lambda: made,
+            whole=lambda: made,
             booted=lambda: early,
             api=lambda: self,  # type: ignore[arg-type,return-value]
             deploying=lambda _: None,
@@ -395,7 +396,9 @@ class Cluster:
         self.port += 1
         return {"spec": {"ports": [{"nodePort": self.port}]}}
 
-    def get(self, *_: str) -> dict[str, Any]:
+    def get(self, _: str, kind: str, *__: str) -> dict[str, Any] | None:
+        if kind == "Namespace":
+            return None
         return {
             "metadata": {},
             "spec": {"replicas": 1},
