@@ -11,7 +11,7 @@ against none, in slices of time that take turns; told besides, with the endpoint
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hand
 from machine import BENCH
@@ -176,7 +176,7 @@ def rows(bench: Bench) -> Iterator[Row]:
                 )
 
 
-def _run(bench: Bench, load: Path, count: int) -> dict[str, list[dict[str, float]]]:
+def _run(bench: Bench, load: Path, count: int) -> dict[str, Any]:
     repository = bench.repository(CONFTEST, TESTS)
     (repository / "cmd/orders/endpoint.go").write_text(ENDPOINT)
     manifest = repository / "deploy/deployment.yaml"

@@ -93,7 +93,7 @@ def _bare(bench: Bench) -> float:
     """Seconds for a cluster of kind's own until its node is Ready."""
     name = f"kindcov-bench-{os.getpid()}-bare"
     kubeconfig = bench.directory("bare") / "kubeconfig"
-    words = ["--name", name, "--kubeconfig", kubeconfig]
+    words = ["--name", name, "--kubeconfig", str(kubeconfig)]
     begin = time.time()
     try:
         hand.call([bench.kind, "create", "cluster", *words, *bench.image_words], env=bench.kind_env)
