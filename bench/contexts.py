@@ -7,15 +7,13 @@ answer, and all reports are made. Seconds, and the peak of memory.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import large
-from machine import BENCH
+from machine import MEMORY, timed
 from pairs import Goal, Row, alternate
 
 from pytest_kindcov.report import contexts, datawrite
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from machine import Bench
 
 TESTS, UNITS = 1_000, 100_000
-MEMORY = 300.0  # MB
 WRITING = "the data file is written"
 
 
@@ -69,27 +66,6 @@ def rows(bench: Bench) -> Iterator[Row]:
         yield Row(f"{title}: {name}", "s", taken[name])
         memory = taken[f"{name}, memory"]
         yield Row(f"{title}: {name}, memory", "MB", memory, goal=Goal("below", MEMORY))
-
-
-def timed(command: Sequence[str | Path], cwd: Path) -> tuple[float, float, str]:
-    """Seconds that a process takes, its peak of memory in MB, and what it printed."""
-    log = cwd / "bench.log"
-    path = os.pathsep.join([str(BENCH), os.environ.get("PYTHONPATH", "")])
-    begin = time.perf_counter()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-    spent = time.perf_counter() - begin
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))}\n{log.read_text()}")
-    return spent, usage.ru_maxrss * 1024 / 1e6, log.read_text()
 
 
 def write(root: Path) -> None:

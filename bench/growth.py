@@ -12,8 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 import large
-from contexts import timed
-from machine import CONFTEST
+from machine import CONFTEST, timed
 from pairs import Curve
 
 if TYPE_CHECKING:

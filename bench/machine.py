@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 import hand
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 BENCH = Path(__file__).parent
 EXAMPLE = BENCH.parent / "examples" / "orders"
+MEMORY = 300.0
+"""MB that a process of ours may have at most."""
 CONFTEST = """
 import probe
 from pytest_kindcov import go_service
@@ -226,6 +229,27 @@ class Bench:
             self.engine: _version([self.engine, "--version"]),
         }
         return {name: value for name, value in found.items() if value}
+
+
+def timed(command: Sequence[str | Path], cwd: Path) -> tuple[float, float, str]:
+    """Seconds that a process takes, its peak of memory in MB, and what it printed."""
+    log = cwd / "bench.log"
+    path = os.pathsep.join([str(BENCH), os.environ.get("PYTHONPATH", "")])
+    begin = time.perf_counter()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    spent = time.perf_counter() - begin
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}\n{log.read_text()}")
+    return spent, usage.ru_maxrss * 1024 / 1e6, log.read_text()
 
 
 def _version(command: list[str]) -> str:

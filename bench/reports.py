@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import hand
 import large
-from contexts import MEMORY, timed
+from machine import MEMORY, timed
 from pairs import Goal, Row, alternate
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import page
-from machine import Bench
+from machine import MEMORY, Bench
 from pairs import ENOUGH, Goal, Results, Row, table
 
 if TYPE_CHECKING:
@@ -37,9 +37,8 @@ FIGURES = {
     "growth": "what grows with pods, nodes, tests, units",
 }
 """By name of the module: its `rows(bench)` yields what was found."""
-MEMORY = "memory"
+ALONG = "memory"
 """Of all pytest processes of the other figures: it has no module."""
-LIMIT = 300.0  # MB
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -99,10 +98,10 @@ def measure(names: Sequence[str], pairs: int, results: Results) -> bool:
                     f"memory of {len(bench.peaks)} pytest processes, the largest",
                     "MB",
                     (max(bench.peaks),),
-                    goal=Goal("below", LIMIT),
+                    goal=Goal("below", MEMORY),
                 )
-                results.put(MEMORY, pairs, machine, [row])
-                well = show(MEMORY, [row]) and well
+                results.put(ALONG, pairs, machine, [row])
+                well = show(ALONG, [row]) and well
         finally:
             bench.close()
     return well

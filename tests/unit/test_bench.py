@@ -198,7 +198,7 @@ def test_page_is_that_of_the_results() -> None:
     made = page.files(pairs.Results(page.RESULTS))
     for name, content in made.items():
         assert (page.DOCS / name).read_text() == content, "run `script/bench --page`"
-    for name in (*bench.FIGURES, bench.MEMORY):
+    for name in (*bench.FIGURES, bench.ALONG):
         assert f"<!-- table {name} -->" in page.WORDS.read_text()
     assert "<!-- table" not in made[page.PAGE.name]
     pictures = {file.name for file in page.DOCS.glob("growth-*.svg")}
