@@ -43,7 +43,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     steps: dict[str, Sequence[str]] = {
         WRITING: [*python, __file__, str(root)],
         "coverage report": [*python, "-m", "coverage", "report", *files],
-        "kindcov why FILE:LINE": [*why, f"{service.place(service.files // 2)}:16"],
+        "kindcov why FILE:LINE": [*why, f"{service.place(service.files // 2)}:15"],
         "kindcov why TEST": [*why, f"test_{TESTS // 2}["],
         "kindcov report, all types": report,
     }

@@ -7,19 +7,17 @@ changed, a build, an image and its loading before.
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING
 
 import hand
-from machine import Cluster
 from pairs import Goal, Row, alternate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from machine import Bench, Notes
+    from machine import Bench
 
 TESTS = """
 import urllib.request
@@ -44,11 +42,8 @@ def rows(bench: Bench) -> Iterator[Row]:
     (plain / "pytest.ini").write_text("[pytest]\n")
     own = bench.directory("image")
     keep = ("--kind-coverage", "--kind-coverage-keep=always")
-    bench.say("creating a cluster that is kept")
-    named = re.search(r"cluster (\S+) was kept", bench.pytest(repository, *keep).output)
-    assert named is not None
-    name = ["--name", named[1]]
-    cluster = Cluster(named[1], bench.directory("kept") / "kubeconfig")
+    kubeconfig = bench.directory("kept") / "kubeconfig"
+    kubectl: list[str | Path] = [bench.kubectl, "--kubeconfig", kubeconfig, "-n", "orders"]
     changes = 0
 
     def change() -> None:
@@ -56,52 +51,64 @@ def rows(bench: Bench) -> Iterator[Row]:
         changes += 1
         (repository / "cmd/orders/change.go").write_text(CHANGE % changes)
 
-    def ours() -> Notes:
+    def ours() -> float:
+        begin = time.time()
         notes = bench.pytest(repository, *keep)
-        assert f"using cluster {cluster.name}" in notes.output, notes.output
-        return notes
+        assert bench.kept == [name], notes.output  # and no new one
+        return float(notes.values["first"] - begin)
 
     def unchanged() -> dict[str, float]:
-        begin = time.time()
-        return {"ours": ours().values["first"] - begin}
+        return {"ours": ours()}
 
     def changed() -> dict[str, float]:
         change()
-        begin = time.time()
-        return {"ours, changed": ours().values["first"] - begin}
+        return {"ours, changed": ours()}
+
+    def apply() -> None:
+        manifests = repository / "deploy"
+        hand.call([*kubectl, "apply", "-f", manifests / "namespace.yaml", "-f", manifests])
+
+    def ready() -> None:
+        hand.call([*kubectl, "rollout", "status", "deployment/orders", "--timeout=120s"])
+
+    def settle() -> None:
+        # Not measured: the service is there again after a run of ours ended its pods.
+        apply()
+        ready()
 
     def deploy() -> float:
-        kubectl = bench.kubectl_for(cluster, "orders")
-        namespace = repository / "deploy/namespace.yaml"
-        hand.call([*kubectl, "apply", "-f", namespace, "-f", repository / "deploy"])
+        apply()
         hand.call([*kubectl, "rollout", "restart", "deployment/orders"])
-        hand.call([*kubectl, "rollout", "status", "deployment/orders", "--timeout=120s"])
+        ready()
         with hand.forwarded(kubectl, "service/orders", 8080) as (port,):
             url = f"http://127.0.0.1:{port}"
             notes = bench.pytest(plain, "-p", "no:kindcov", URL=url)
         return float(notes.values["first"])
 
     def by_hand() -> dict[str, float]:
-        _settle(bench, cluster, repository)
+        settle()
         begin = time.time()
         return {"hand": deploy() - begin}
 
     def by_hand_changed() -> dict[str, float]:
-        _settle(bench, cluster, repository)
+        settle()
         change()
         begin = time.time()
         hand.build(repository, own)
         hand.image(bench.engine, own)
-        hand.load(bench.engine, bench.kind, cluster.name, own)
+        hand.load(bench.engine, bench.kind, name, own)
         return {"hand, changed": deploy() - begin}
 
     try:
-        export = [bench.kind, "export", "kubeconfig", *name, "--kubeconfig", cluster.kubeconfig]
-        hand.call(export, env=bench.kind_env)
+        bench.say("creating a cluster that is kept")
+        bench.pytest(repository, *keep)
+        (name,) = bench.kept
+        words = ["--name", name, "--kubeconfig", str(kubeconfig)]
+        hand.call([bench.kind, "export", "kubeconfig", *words], env=bench.kind_env)
         taken = alternate(bench.pairs, [unchanged, by_hand, changed, by_hand_changed])
     finally:
-        delete = [bench.kind, "delete", "cluster", *name, "--kubeconfig", cluster.kubeconfig]
-        hand.call(delete, env=bench.kind_env)
+        for cluster in bench.kept:
+            bench.delete(cluster)
         hand.forget(bench.engine)
     figure, goal = "start to first test, kept cluster", Goal("at most", 1.0)
     steps = "kubectl apply, rollout restart, rollout status, port-forward"
@@ -114,11 +121,3 @@ def rows(bench: Bench) -> Iterator[Row]:
         goal,
     )
     yield Row(f"{figure}, same program", "s", taken["ours"], steps, taken["hand"], goal)
-
-
-def _settle(bench: Bench, cluster: Cluster, repository: Path) -> None:
-    """Not measured: the service is there again after a run of ours ended its pods."""
-    kubectl = bench.kubectl_for(cluster, "orders")
-    namespace = repository / "deploy/namespace.yaml"
-    hand.call([*kubectl, "apply", "-f", namespace, "-f", repository / "deploy"])
-    hand.call([*kubectl, "rollout", "status", "deployment/orders", "--timeout=120s"])

@@ -90,6 +90,10 @@ class Bench:
         """How often each point of a curve is measured: a curve has many."""
         return min(self.pairs, 3)
 
+    @property
+    def _state(self) -> Path:
+        return self.scratch / "state"
+
     def close(self) -> None:
         """Delete the clusters that figures shared."""
         self._stack.close()
@@ -148,7 +152,19 @@ class Bench:
             hand.call([*create, *self.image_words], env=self.kind_env)
             yield Cluster(name, kubeconfig)
         finally:
-            hand.call([self.kind, "delete", "cluster", *words], env=self.kind_env)
+            self.delete(name)
+
+    def delete(self, cluster: str) -> None:
+        """Delete a cluster, if it is there."""
+        words = ["--name", cluster, "--kubeconfig", str(self.scratch / "none")]
+        hand.call([self.kind, "delete", "cluster", *words], env=self.kind_env)
+
+    @property
+    def kept(self) -> list[str]:
+        """The clusters that runs of pytest kept."""
+        end = f".{self.engine}.json"
+        notes = (self._state / "kindcov" / "clusters").glob(f"*{end}")
+        return [note.name.removesuffix(end) for note in notes]
 
     @property
     def image_words(self) -> list[str]:
@@ -206,7 +222,7 @@ class Bench:
                 **env,
                 "PYTHONPATH": path,
                 "KINDCOV_BENCH_NOTES": str(file),
-                "XDG_STATE_HOME": str(self.scratch / "state"),
+                "XDG_STATE_HOME": str(self._state),
             },
             timeout=1800,
         )

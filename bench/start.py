@@ -69,8 +69,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         try:
             notes = bench.pytest(sequence, "-p", "no:kindcov", *kinds, **env)
         finally:
-            delete = [bench.kind, "delete", "cluster", "--name", name]
-            hand.call(delete, env={**bench.kind_env, "KUBECONFIG": str(sequence / "none")})
+            bench.delete(name)
             hand.forget(bench.engine)
         return {"sequence": notes.values["first"] - begin}
 
@@ -101,7 +100,7 @@ def _bare(bench: Bench) -> float:
             time.sleep(0.05)
         return time.time() - begin
     finally:
-        hand.call([bench.kind, "delete", "cluster", *words], env=bench.kind_env)
+        bench.delete(name)
 
 
 def _ready(kubectl: Path, kubeconfig: Path) -> bool:
