@@ -17,6 +17,7 @@ REFERENCE = "registry.example/orders:dev"
 """The image's name in the example's manifests."""
 BUILD = ("go", "build", "-cover", "-covermode=atomic", "-coverpkg=./...")
 _LIMIT = 600.0  # seconds
+_CLEANUP = 60.0  # seconds for a run to delete its cluster
 _STARTS = 30.0  # seconds for a port-forward to say its ports
 _DOCKERFILE = 'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n'
 
@@ -28,19 +29,27 @@ def call(
     timeout: float = _LIMIT,
 ) -> str:
     """Run a command that must work; give what it printed. A failure shows both outputs."""
-    done = subprocess.run(
-        [str(word) for word in command],
+    words = [str(word) for word in command]
+    with subprocess.Popen(
+        words,
         cwd=cwd,
         env={**os.environ, **(env or {})},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=timeout,
-        check=False,
-    )
-    if done.returncode:
-        words = " ".join(map(str, command))
-        raise RuntimeError(f"{words}\nended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except BaseException:
+            # Not killed at once: a run would leave its cluster behind.
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=_CLEANUP)
+            process.kill()
+            raise
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(words)}\nended with {process.returncode}:\n{output}{errors}")
+    return output
 
 
 def build(source: Path, directory: Path, package: str = "./cmd/orders") -> None:

@@ -72,7 +72,7 @@ class Bench:
         scratch: a directory for everything.
 
     Attributes:
-        peaks: MB of memory that each measured pytest process had at most.
+        peaks: MB of memory that each pytest process of the figure had at most.
 
     """
 

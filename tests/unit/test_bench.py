@@ -163,10 +163,12 @@ def test_a_miss_fails_the_bench(
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def rows(self, _: object) -> list[Row]:
+        def rows(self, at: Bench) -> list[Row]:
             if self.name == "end":
                 raise RuntimeError("no cluster")
-            return found[self.name]
+            if self.name == "snapshot":
+                at.peaks += [120.0, 301.0]
+            return found.get(self.name, [])
 
     monkeypatch.setattr(importlib, "import_module", Module)
     monkeypatch.setattr(Bench, "describe", lambda _: {"cores": "2"})
@@ -179,7 +181,11 @@ def test_a_miss_fails_the_bench(
     shown = capsys.readouterr()
     assert "no cluster" in shown.err
     assert AT_MOST.text() in shown.out
-    assert pairs.Results(tmp_path / "out.json").figures.keys() == {"start", "kept"}
+    # So is the memory of pytest, which is every figure's.
+    assert bench.main([*words, "snapshot"]) == 1
+    assert "| 301 MB | | | ≤ 300 MB | **MISS** |" in capsys.readouterr().out
+    assert bench.main([*words, "start"]) == 0
+    assert pairs.Results(tmp_path / "out.json").figures.keys() == {"start", "kept", "snapshot"}
 
 
 @pytest.mark.parametrize("words", [["nothing"], ["--pairs", "0"]])
@@ -198,7 +204,7 @@ def test_page_is_that_of_the_results() -> None:
     made = page.files(pairs.Results(page.RESULTS))
     for name, content in made.items():
         assert (page.DOCS / name).read_text() == content, "run `script/bench --page`"
-    for name in (*bench.FIGURES, bench.ALONG):
+    for name in bench.FIGURES:
         assert f"<!-- table {name} -->" in page.WORDS.read_text()
     assert "<!-- table" not in made[page.PAGE.name]
     pictures = {file.name for file in page.DOCS.glob("growth-*.svg")}
