@@ -1,4 +1,4 @@
-"""What grows with pods, nodes, tests and units. Each point is measured several times.
+"""What grows with pods, nodes, tests and units. Each point is measured three times at most.
 
 pods, tests: on the cluster that figures share; one reading of all counters after each pod was
 asked, what holds up the tests, and the end of the last test to reports written. nodes: a new
@@ -53,10 +53,11 @@ Points = dict[str, dict[int, list[float]]]
 
 def rows(bench: Bench) -> Iterator[Curve]:
     """Measure."""
+    yield from _units(bench)
     yield from _pods(bench)
     yield from _tests(bench)
+    bench.close()
     yield from _nodes(bench)
-    yield from _units(bench)
 
 
 def _repository(bench: Bench, pods: int = 1) -> Path:

@@ -95,8 +95,9 @@ class Bench:
         return self.scratch / "state"
 
     def close(self) -> None:
-        """Delete the clusters that figures shared."""
+        """Delete the cluster that figures shared; who wants it again gets a new one."""
         self._stack.close()
+        self.__dict__.pop("shared", None)
 
     def directory(self, name: str) -> Path:
         """A new directory."""

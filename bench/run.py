@@ -27,17 +27,20 @@ if TYPE_CHECKING:
     from pairs import Curve
 
 FIGURES = {
+    "covdata": "reading Go's coverage files",
+    "reports": "reports of 100,000 units, against converters",
+    "contexts": "1,000 tests of 100,000 units: what the plugin alone has",
     "start": "start to first test, new cluster",
     "kept": "start to first test, kept cluster",
     "end": "end of the last test to reports written",
     "attribution": "who ran what, against a restart for each test",
     "snapshot": "all counters while services run, against an HTTP endpoint",
-    "covdata": "reading Go's coverage files",
-    "reports": "reports of 100,000 units, against converters",
-    "contexts": "1,000 tests of 100,000 units: what the plugin alone has",
     "growth": "what grows with pods, nodes, tests, units",
 }
-"""By name of the module: its `rows(bench)` yields what was found."""
+"""By name of the module: its `rows(bench)` yields what was found.
+
+Those that need no cluster come first: one that idles disturbs.
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
