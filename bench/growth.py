@@ -2,7 +2,7 @@
 
 pods, tests: on the cluster that figures share; one reading of all counters after each pod was
 asked, what holds up the tests, and the end of the last test to reports written. nodes: a new
-cluster for each. units: `kindcov report` of a text profile and of Go's files.
+cluster for each, and a bare one. units: `kindcov report` of a text profile and of Go's files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import large
 from machine import CONFTEST, timed
-from pairs import Curve
+from pairs import Curve, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,7 +51,7 @@ CONFIG = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n- role: con
 Points = dict[str, dict[int, list[float]]]
 
 
-def rows(bench: Bench) -> Iterator[Curve]:
+def rows(bench: Bench) -> Iterator[Row | Curve]:
     """Measure."""
     yield from _units(bench)
     yield from _pods(bench)
@@ -88,6 +88,7 @@ def _ends(notes: Notes) -> dict[str, float]:
     }
 
 
+START = "start to first test"
 UNIT = {
     "one reading": "ms",
     "end of the last test to reports written": "s",
@@ -118,7 +119,7 @@ def _tests(bench: Bench) -> Iterator[Curve]:
     )
 
 
-def _nodes(bench: Bench) -> Iterator[Curve]:
+def _nodes(bench: Bench) -> Iterator[Row | Curve]:
     points: Points = {}
     for count in NODES * bench.rounds:
         bench.say(f"growth: {count} nodes")
@@ -126,11 +127,18 @@ def _nodes(bench: Bench) -> Iterator[Curve]:
         (repository / "kind.yaml").write_text(CONFIG + "- role: worker\n" * (count - 1))
         config = "--kind-coverage-kind-config=kind.yaml"
         begin = time.time()
+        with bench.cluster(count):
+            bare = time.time() - begin
+        begin = time.time()
         notes = bench.pytest(repository, "--kind-coverage", config, TESTS="10", PODS="3")
-        start = {"start to first test": notes.values["first"] - begin}
+        start = {START: notes.values["first"] - begin, "bare": bare}
         _note(points, count, {**start, **_ends(notes)})
     units = {key: value for key, value in UNIT.items() if value != "MB"}
-    yield from _curves(points, "nodes", {"start to first test": "s", **units})
+    yield from _curves(points, "nodes", {START: "s", **units})
+    for count in NODES:
+        ours, others = (tuple(points[name][count]) for name in (START, "bare"))
+        figure = f"{START}, {count} node{'s' if count > 1 else ''}"
+        yield Row(figure, "s", ours, "a bare cluster, Ready", others)
 
 
 def _units(bench: Bench) -> Iterator[Curve]:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from pairs import Curve
 
-WIDTH, HEIGHT = 720, 400
-LEFT, RIGHT, TOP, BOTTOM = 64, 250, 36, 44
+WIDTH, HEIGHT = 780, 400
+LEFT, RIGHT, TOP, BOTTOM = 64, 310, 36, 44
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989")
 _STYLE = (
     "text{font:12px sans-serif;fill:#57606a}.t{font-size:14px;font-weight:bold}"
