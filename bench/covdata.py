@@ -54,11 +54,10 @@ def rows(bench: Bench) -> Iterator[Row]:
 
 def record(directory: Path) -> Path:
     """Run the program, and give back the directory with its files."""
-    root = subprocess.run(["go", "env", "GOROOT"], capture_output=True, text=True, check=True)
-    source = Path(root.stdout.strip()) / "src"
+    source = Path(hand.call(["go", "env", "GOROOT"]).strip()) / "src"
     program = directory / "gofmt"
     build = ["go", "build", "-cover", "-covermode=atomic", "-coverpkg=std,cmd/gofmt", "-o"]
-    subprocess.run([*build, program, "."], cwd=source / "cmd" / "gofmt", check=True)
+    hand.call([*build, program, "."], source / "cmd" / "gofmt")
     files = sorted(file for file in source.rglob("*.go") if file.stat().st_size < 100_000)
     chosen = [str(files[n * len(files) // (INPUTS * PROCESSES)]) for n in range(INPUTS * PROCESSES)]
     # Rewriting runs more of the library.
@@ -71,6 +70,7 @@ def record(directory: Path) -> Path:
             env={**os.environ, "GOCOVERDIR": str(target)},
             check=False,
             capture_output=True,
+            timeout=60,
         )
     return target
 
@@ -122,7 +122,12 @@ def _compare(bench: Bench, data: Path, count: int) -> Iterator[Row]:
 
     def process(name: str) -> Callable[[], object]:
         return lambda: subprocess.run(
-            commands[name], check=True, env=env, cwd=data.parent, stdout=subprocess.DEVNULL
+            commands[name],
+            check=True,
+            env=env,
+            cwd=data.parent,
+            stdout=subprocess.DEVNULL,
+            timeout=60,
         )
 
     works = [timed(name, process(name)) for name in commands]

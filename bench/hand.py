@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 REFERENCE = "registry.example/orders:dev"
 """The image's name in the example's manifests."""
 BUILD = ("go", "build", "-cover", "-covermode=atomic", "-coverpkg=./...")
-_LIMIT = 600.0  # seconds
+LIMIT = 600.0
+"""Seconds that a command may take."""
 _CLEANUP = 60.0  # seconds for a run to delete its cluster
 _STARTS = 30.0  # seconds for a port-forward to say its ports
 _DOCKERFILE = 'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n'
@@ -26,7 +27,7 @@ def call(
     command: Sequence[str | Path],
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-    timeout: float = _LIMIT,
+    timeout: float = LIMIT,
 ) -> str:
     """Run a command that must work; give what it printed. A failure shows both outputs."""
     words = [str(word) for word in command]

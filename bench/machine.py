@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -249,7 +250,10 @@ class Bench:
 
 
 def timed(command: Sequence[str | Path], cwd: Path) -> tuple[float, float, str]:
-    """Seconds that a process takes, its peak of memory in MB, and what it printed."""
+    """Seconds that a process takes, its peak of memory in MB, and what it printed.
+
+    The peak is at least what this process has: a child begins as its copy.
+    """
     log = cwd / "bench.log"
     path = os.pathsep.join([str(BENCH), os.environ.get("PYTHONPATH", "")])
     begin = time.perf_counter()
@@ -261,7 +265,10 @@ def timed(command: Sequence[str | Path], cwd: Path) -> tuple[float, float, str]:
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": path},
         )
+        limit = threading.Timer(hand.LIMIT, process.kill)
+        limit.start()
         _, status, usage = os.wait4(process.pid, 0)
+        limit.cancel()
     spent = time.perf_counter() - begin
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -115,4 +115,7 @@ def show(name: str, found: Sequence[Row | Curve]) -> bool:
 if __name__ == "__main__":
     # As Ctrl-C: clusters are deleted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
