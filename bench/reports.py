@@ -1,86 +1,115 @@
-"""All reports at the size of a large service: `python bench/reports.py [TESTS] [SHARE]`.
+"""Reports of 100,000 units, against Go's page and the converters that are used with it.
 
-The service of bench/contexts.py (100,000 units in 1,500 files and 300 packages), 1,000 tests unless
-said otherwise. Who ran what is written first; then every type is made from one report, in one
-process, as a run does it. Seconds and sizes, those of a type from its beginning on the disk to its
-end; then the peak of resident memory.
+From the same text profile and the same source: `kindcov report` makes pages, Cobertura and LCOV,
+each alone and all at once; `go tool cover -html`, gocover-cobertura and gcov2lcov make the same,
+one after the other. Whole processes are measured.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import resource
+import os
+import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import contexts as service
-import numpy as np
+import hand
+import large
+from machine import MEMORY, timed
+from pairs import Goal, Row, alternate
 
-from pytest_kindcov.covdata.store import Program, Store
-from pytest_kindcov.report import contexts, make, sources, types
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
-META = 2_000_000  # bytes of its meta-data file: 20 a unit
-MANUAL = {"term", "term-missing", "markdown-append"}  # they have no place of their own
+    from machine import Bench
 
-
-def lay(root: Path) -> None:
-    """A repository of which every file fits the units."""
-    (root / "go.mod").write_text("module example.com/m\n")
-    for number in range(service.FILES):
-        file = root / f"p{number * service.PACKAGES // service.FILES}" / f"f{number}.go"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text("package p\n" + "\tif err := call(request); err != nil {\n" * 400)
-
-
-def size(path: Path) -> int:
-    """Bytes of a file, or of all files of a directory."""
-    return sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file())
+UNITS, TESTS = 100_000, 20
+CONVERTERS = (
+    "github.com/boumenot/gocover-cobertura@v1.4.0",
+    "github.com/jandelgado/gcov2lcov@v1.1.1",
+)
 
 
-def main() -> None:
-    """Print a line for each step."""
-    tests = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
-    share = float(sys.argv[2]) if len(sys.argv) > 2 else 0.1
-    with tempfile.TemporaryDirectory() as name:
-        root, out = Path(name, "repository"), Path(name, "out")
-        root.mkdir()
-        lay(root)
-        meta = service.service()
-        raw = bytes(META)
-        counters = meta.zeros()
-        vectors = list(service.vectors(meta, tests, share))
-        for _, ran in vectors[: tests // 20]:  # not all: there is something to miss
-            counters[ran[meta.hash]] += np.uint32(1)
-        data = contexts.write(out, root, {meta.hash: meta}, vectors)
-        store = Store([Program(meta, raw, counters, 1, "covmeta")])
-        total = 0.0
-        begin = time.perf_counter()
-        own = sources.repository(root)
-        run = make.Run(recorded=sources.record(own))
-        steps = {"sources": time.perf_counter() - begin}
-        begin = time.perf_counter()
-        report = make.report(store, own, run)
-        assert report is not None
-        report = dataclasses.replace(report, data=data)
-        steps["the report itself"] = time.perf_counter() - begin
-        for step, spent in steps.items():
-            total += spent
-            print(f"{step:18} {spent:5.1f} s")
-        for kind in types.TYPES:
-            target = out / kind
-            text = kind if kind not in MANUAL else f"{kind}:{target}"
+def rows(bench: Bench) -> Iterator[Row]:
+    """Measure."""
+    tools = bench.directory("tools")
+    for package in CONVERTERS:
+        bench.say(f"installing {package}")
+        hand.call(["go", "install", package], tools, {"GOBIN": str(tools), "GOFLAGS": ""})
+    service = large.Service(large.sample(bench.directory("sample")), UNITS)
+    root, out = bench.directory("service"), bench.directory("out")
+    service.lay(root)
+    text = out / "coverage.out"
+    service.profile(text, service.counters(TESTS))
+    theirs: dict[str, tuple[str, Callable[[], None]]] = {
+        "html": (
+            "go tool cover -html",
+            lambda: _process(["go", "tool", "cover", f"-html={text}", "-o", out / "go.html"], root),
+        ),
+        "xml": (
+            "gocover-cobertura",
+            lambda: _process([tools / "gocover-cobertura"], root, text, out / "go.xml"),
+        ),
+        "lcov": (
+            "gcov2lcov",
+            lambda: _process(
+                [tools / "gcov2lcov", f"-infile={text}", f"-outfile={out / 'go.lcov'}"], root
+            ),
+        ),
+    }
+    peaks = []
+
+    def ours(*kinds: str) -> Callable[[], dict[str, float]]:
+        command = [sys.executable, "-m", "pytest_kindcov", "report", str(text), "--root", str(root)]
+        command += [f"--report={kind}:{out / kind}" for kind in kinds]
+
+        def work() -> dict[str, float]:
+            spent, peak, _ = timed(command, out)
+            peaks.append(peak)
+            return {f"ours {'+'.join(kinds)}": spent}
+
+        return work
+
+    def other() -> dict[str, float]:
+        taken = {}
+        for kind, (_, work) in theirs.items():
             begin = time.perf_counter()
-            where = types.emit(types.parse(text), report, out)
-            spent = time.perf_counter() - begin
-            total += spent
-            made = Path(where).parent if types.TYPES[kind].first else Path(where)
-            print(f"{kind:18} {spent:5.1f} s, {size(made) / 1e6:6.1f} MB")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-        print(f"{'all':18} {total:5.1f} s; {peak:.0f} MB; {report.total.percent} of", end=" ")
-        print(f"{report.total.statements:,} statements, {len(report.lines):,} lines")
+            work()
+            taken[f"other {kind}"] = time.perf_counter() - begin
+        return taken
+
+    for work in (other, ours(*theirs)):
+        work()  # Go builds its tools when they are first used; and who is the first reads the disk
+    _same(out)
+    peaks.clear()
+    works = [other, *(ours(kind) for kind in theirs), ours(*theirs)]
+    taken = alternate(bench.pairs, works)
+    goal, size = Goal("at most", 1.0), f"{UNITS:,} units"
+    whole = tuple(map(sum, zip(*(taken[f"other {kind}"] for kind in theirs), strict=True)))
+    names = ", ".join(name for name, _ in theirs.values())
+    yield Row(f"html, xml, lcov of {size}", "s", taken["ours html+xml+lcov"], names, whole, goal)
+    for kind, (name, _) in theirs.items():
+        yield Row(
+            f"{kind} of {size}", "s", taken[f"ours {kind}"], name, taken[f"other {kind}"], goal
+        )
+    limit = Goal("below", MEMORY)
+    yield Row(f"html, xml, lcov of {size}, memory", "MB", (max(peaks),), goal=limit)
 
 
-if __name__ == "__main__":
-    main()
+def _process(
+    command: Sequence[str | Path], cwd: Path, source: Path | None = None, to: Path | None = None
+) -> None:
+    """Run a command, perhaps from a file and to a file."""
+    with (
+        (source or Path(os.devnull)).open("rb") as given,
+        (to or Path(os.devnull)).open("wb") as output,
+    ):
+        subprocess.run(command, cwd=cwd, stdin=given, stdout=output, check=True, timeout=600)
+
+
+def _same(out: Path) -> None:
+    """That both made reports of the same files."""
+    ours, other = ((out / name).read_text().count("\nSF:") for name in ("lcov", "go.lcov"))
+    if ours != other:
+        raise RuntimeError(f"the reports differ: {ours} and {other} files")

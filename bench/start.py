@@ -1,99 +1,109 @@
-"""How long until the first test, as a ratio to a bare cluster: `python bench/start.py [ROUNDS]`.
+"""Start to first test on a new cluster, against a bare cluster and against step after step.
 
-Both are measured in this one run, in turns, under the engine that KINDCOV_ENGINE names: a bare
-`kind create cluster` until its node is Ready, and `pytest --kind-coverage` on the example until its
-first test begins. The program is built once before, as it is on a developer's machine.
+The node image is there, and the program was built before, as on a developer's machine.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "orders"
-PLUGIN = """
-import os, time
-def pytest_runtest_call(item):
-    path = os.environ["FIRST_TEST"]
-    if not os.path.exists(path):
-        open(path, "w").write(str(time.time()))
+import hand
+from machine import EXAMPLE
+from pairs import Goal, Row, alternate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from machine import Bench
+
+SEQUENCE = """
+import os, pathlib, pytest
+import hand
+
+@pytest.fixture(scope="session")
+def orders(request):
+    own, here = pathlib.Path("image").absolute(), pathlib.Path.cwd()
+    hand.build(here, own)
+    hand.image(os.environ["ENGINE"], own)
+    cluster = request.getfixturevalue("kind_cluster")
+    hand.load(os.environ["ENGINE"], os.environ["KIND"], cluster.name, own)
+    cluster.kubectl("apply", "-f", "deploy/namespace.yaml", "-f", "deploy/")
+    cluster.kubectl("-n", "orders", "rollout", "status", "deployment/orders", "--timeout=120s")
+    # Without this it forwards ten times, a second each, though the first time was well.
+    with cluster.port_forward("service/orders", 8080, "-n", "orders", retries=1) as port:
+        yield f"http://127.0.0.1:{port}"
+"""
+TESTS = """
+import urllib.request
+
+def test_it(orders):
+    url = getattr(orders, "url", orders)
+    assert urllib.request.urlopen(url + "/orders", timeout=10).status == 200
 """
 
 
-def bare(kind: str, image: str, engine: str, directory: Path) -> float:
+def rows(bench: Bench) -> Iterator[Row]:
+    """Measure."""
+    ours, sequence = bench.repository(tests=TESTS), bench.repository(SEQUENCE, TESTS)
+    hand.build(EXAMPLE, bench.directory("warm"))
+    kubectl = str(bench.kubectl)
+
+    def bare() -> dict[str, float]:
+        return {"bare": _bare(bench)}
+
+    def first_test() -> dict[str, float]:
+        begin = time.time()
+        return {"ours": bench.pytest(ours, "--kind-coverage").values["first"] - begin}
+
+    def in_sequence() -> dict[str, float]:
+        name = f"kindcov-bench-{os.getpid()}-sequence"
+        kinds = ["--kind-bin", bench.kind, "--kind-kubectl-bin", kubectl, "--cluster-name", name]
+        if bench.image:
+            kinds += ["--kind-image", bench.image]
+        env = {"ENGINE": bench.engine, "KIND": bench.kind, **bench.kind_env}
+        begin = time.time()
+        try:
+            notes = bench.pytest(sequence, "-p", "no:kindcov", *kinds, **env)
+        finally:
+            bench.delete(name)
+            hand.forget(bench.engine)
+        return {"sequence": notes.values["first"] - begin}
+
+    taken = alternate(bench.pairs, [bare, first_test, in_sequence])
+    figure = "start to first test, new cluster"
+    yield Row(
+        figure, "s", taken["ours"], "a bare cluster, Ready", taken["bare"], Goal("at most", 1.15)
+    )
+    yield Row(
+        figure,
+        "s",
+        taken["ours"],
+        "pytest-kind's fixture: build, create, load, deploy",
+        taken["sequence"],
+        Goal("faster", 1.3),
+    )
+
+
+def _bare(bench: Bench) -> float:
     """Seconds for a cluster of kind's own until its node is Ready."""
-    env = {**os.environ, "KIND_EXPERIMENTAL_PROVIDER": engine}
-    kubeconfig = str(directory / "kubeconfig")
-    name = ["--name", "kindcov-bench", "--kubeconfig", kubeconfig]
+    name = f"kindcov-bench-{os.getpid()}-bare"
+    kubeconfig = bench.directory("bare") / "kubeconfig"
+    words = ["--name", name, "--kubeconfig", str(kubeconfig)]
     begin = time.time()
     try:
-        create = [kind, "create", "cluster", *name, *(["--image", image] if image else [])]
-        subprocess.run(create, env=env, check=True, capture_output=True, timeout=600)
-        while not _ready(engine):
+        hand.call([bench.kind, "create", "cluster", *words, *bench.image_words], env=bench.kind_env)
+        while not _ready(bench.kubectl, kubeconfig):
             time.sleep(0.05)
         return time.time() - begin
     finally:
-        subprocess.run([kind, "delete", "cluster", *name], env=env, check=True, capture_output=True)
+        bench.delete(name)
 
 
-def _ready(engine: str) -> bool:
-    command = [
-        engine,
-        "exec",
-        "kindcov-bench-control-plane",
-        "kubectl",
-        "get",
-        "nodes",
-        "-o",
-        "json",
-    ]
-    command += ["--kubeconfig", "/etc/kubernetes/admin.conf"]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
-    if done.returncode:
-        return False
-    (node,) = json.loads(done.stdout)["items"]
+def _ready(kubectl: Path, kubeconfig: Path) -> bool:
+    told = hand.call([kubectl, "--kubeconfig", kubeconfig, "get", "nodes", "-o", "json"])
+    (node,) = json.loads(told)["items"]
     return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
-
-
-def first_test(directory: Path) -> float:
-    """Seconds from the start of pytest until its first test begins."""
-    (directory / "firsttest.py").write_text(PLUGIN)
-    stamp = directory / "first"
-    stamp.unlink(missing_ok=True)
-    env = {**os.environ, "FIRST_TEST": str(stamp), "PYTHONPATH": str(directory)}
-    output = f"--kind-coverage-dir={directory}/out"
-    command = [sys.executable, "-m", "pytest", "-p", "firsttest", "-p", "no:cacheprovider"]
-    begin = time.time()
-    subprocess.run(
-        [*command, "-q", "--kind-coverage", output], cwd=EXAMPLE, env=env, check=True, timeout=600
-    )
-    return float(stamp.read_text()) - begin
-
-
-def main() -> None:
-    """Measure in turns and print the medians and their ratio."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    engine = os.environ.get("KINDCOV_ENGINE", "docker")
-    kind = os.environ.get("KINDCOV_KIND_BIN", "kind")
-    image = os.environ.get("KINDCOV_NODE_IMAGE", "")
-    bares, firsts = [], []
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        build = ["go", "build", "-cover", "-covermode=atomic", "-o", os.devnull, "./cmd/orders"]
-        subprocess.run(build, cwd=EXAMPLE, check=True, env={**os.environ, "CGO_ENABLED": "0"})
-        for number in range(rounds):
-            bares.append(bare(kind, image, engine, directory))
-            firsts.append(first_test(directory))
-            print(f"round {number + 1}: bare {bares[-1]:.1f} s, first test {firsts[-1]:.1f} s")
-    one, other = statistics.median(bares), statistics.median(firsts)
-    print(f"{engine}: bare {one:.1f} s, first test {other:.1f} s, ratio {other / one:.2f}")
-
-
-if __name__ == "__main__":
-    main()

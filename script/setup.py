@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes a machine ready, then runs the demo or the checks. Called by `script/demo`, `script/test`.
+"""Makes a machine ready, then runs the demo, the checks or the bench, for `script/NAME`.
 
 Needs nothing but Python's standard library. What is there is used as it is; what is missing is
 installed; what cannot be done ends in one message that names the remedy, and exit code 2.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LINT_TIMEOUT = 300.0  # seconds: the type checker's first run without a cache takes 60
 TEST_TIMEOUT = 4500.0  # seconds: for all tests with all their clusters on 2 cores
+BENCH_TIMEOUT = 4 * 3600.0  # seconds: for all figures with 5 pairs, which take some 2 hours
 DEMO_TIMEOUT = 1800.0  # seconds: a cluster, a build and a few tests; 1 minute is usual
 FAST_TESTS = ("tests/unit", "tests/plugin")  # those that need no engine
 # A cluster that comes up leaves half of two processors idle. In the order of their files: those
@@ -110,6 +111,15 @@ def test(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
+def bench(arguments: list[str]) -> int:
+    """Measure figures, or those that are named. Gives the bench's exit code."""
+    script = ROOT / "bench" / "run.py"
+    idle = {"-h", "--help", "--page"} & {*arguments}  # these need no engine
+    pythonenv.ensure()
+    env = with_path(dict(os.environ)) if idle else timed(prepare)
+    return foreground([pythonenv.PYTHON, script, *arguments], Path.cwd(), BENCH_TIMEOUT, env)
+
+
 def screenshot(arguments: list[str]) -> int:
     """Make the README's picture of the HTML report anew, or one elsewhere."""
     pythonenv.ensure()
@@ -163,7 +173,13 @@ def docker(arguments: list[str]) -> int:
 
 def main(argv: list[str]) -> int:
     """Run one command; give its exit code, 2 where the set-up cannot go on."""
-    commands = {"demo": demo, "test": test, "screenshot": screenshot, "docker": docker}
+    commands = {
+        "demo": demo,
+        "test": test,
+        "bench": bench,
+        "screenshot": screenshot,
+        "docker": docker,
+    }
     if not argv or argv[0] not in commands:
         say(f"usage: script/setup.py {{{'|'.join(commands)}}} ...")
         return 2

@@ -1,13 +1,14 @@
-// Command load asks an URL as often as it can, and prints how often it did and how long answers took.
+// Command load asks an URL, and prints in seconds how long each answer took.
 package main
 
 import (
+	"bufio"
 	"flag"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
-	"slices"
+	"os"
 	"sync"
 	"time"
 )
@@ -15,18 +16,22 @@ import (
 func main() {
 	url := flag.String("url", "", "what to ask")
 	clients := flag.Int("clients", 2, "how many at once")
+	every := flag.Duration("every", 4*time.Millisecond, "between two questions of a client")
 	length := flag.Duration("for", 2*time.Second, "how long")
 	flag.Parse()
 
 	var mutex sync.Mutex
 	var group sync.WaitGroup
-	var took []time.Duration
+	out := bufio.NewWriter(os.Stdout)
 	begin := time.Now()
 	for range *clients {
 		group.Go(func() {
 			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 			var own []time.Duration
+			ticks := time.NewTicker(*every)
+			defer ticks.Stop()
 			for time.Since(begin) < *length {
+				<-ticks.C
 				start := time.Now()
 				answer, err := client.Get(*url)
 				if err != nil {
@@ -38,11 +43,11 @@ func main() {
 			}
 			mutex.Lock()
 			defer mutex.Unlock()
-			took = append(took, own...)
+			for _, each := range own {
+				fmt.Fprintln(out, each.Seconds())
+			}
 		})
 	}
 	group.Wait()
-	slices.Sort(took)
-	rate := float64(len(took)) / time.Since(begin).Seconds()
-	fmt.Println(rate, took[len(took)/2].Seconds(), took[len(took)*99/100].Seconds())
+	out.Flush()
 }

@@ -23,7 +23,7 @@ def test_conftest_is_the_examples() -> None:
 
 def test_commands_exist() -> None:
     commands = re.findall(r"^(script/\w+)", "\n".join(_blocks("sh")), re.MULTILINE)
-    assert commands == ["script/demo", "script/test"]
+    assert commands == ["script/demo", "script/test", "script/bench"]
     for command in commands:
         assert (ROOT / command).stat().st_mode & 0o111
     assert "script/test" in (ROOT / ".ci/run").read_text()
