@@ -173,6 +173,12 @@ OPTIONS = (
         "Use this Kind cluster, which is there already, and give it back as it was",
         metavar="NAME",
     ),
+    Option(
+        "kube_context",
+        "",
+        "Use the cluster of this context of the kubeconfig, and give it back as it was",
+        metavar="CTX",
+    ),
     Option("dir", ".kindcov", "Directory for coverage data and reports", metavar="DIR"),
     Option(
         "context",
@@ -315,6 +321,7 @@ class Settings:
     kind_config: str
     keep: str
     cluster: str
+    kube_context: str
     dir: Path
     context: str
     poll: float
@@ -426,6 +433,7 @@ def resolve(config: pytest.Config) -> Settings:
         raise pytest.UsageError(
             f"{sources['patch_under']}: say since which commit: --kind-coverage-compare=REF"
         )
+    _external(values, sources)
     values["dir"] = config.rootpath / values["dir"]
     coverage, source = _coverage(config)
     if source:
@@ -439,6 +447,34 @@ def resolve(config: pytest.Config) -> Settings:
         **values,
         **kinds,
     )
+
+
+# What is said of a cluster that a run makes, or that an engine has.
+_OF_KIND = ("cluster", "node_image", "kind_bin", "kind_config", "keep")
+
+
+def _external(values: dict[str, Any], sources: dict[str, str]) -> None:
+    """With a context, options for Kind's clusters are errors, or were meant for other runs.
+
+    Raises:
+        pytest.UsageError: one was said as near as the context was, or nearer.
+
+    """
+    if not values["kube_context"]:
+        return
+    here = _nearness(sources["kube_context"])
+    for option in OPTIONS:
+        if option.name in _OF_KIND and option.name in sources:
+            if values[option.name] != option.default and _nearness(sources[option.name]) >= here:
+                raise pytest.UsageError(
+                    f"{sources['kube_context']} and {sources[option.name]}: the cluster of a"
+                    " context is no cluster of kind's: say one of them"
+                )
+            values[option.name] = option.parse(option.default)
+
+
+def _nearness(source: str) -> int:
+    return 2 if source.startswith("--") else 1 if source.startswith("env ") else 0
 
 
 def _lookup(config: pytest.Config, option: Option) -> tuple[tuple[str, ...], str]:
@@ -481,6 +517,12 @@ def _pytest_kind(
     if get("keep_cluster") and not sources.get("keep", "").startswith("--"):
         values["keep"] = "always"
     name = "" if name == "pytest-kind" else name
+    if values["kube_context"]:
+        values["keep"] = "never"
+    if name and values["kube_context"]:
+        raise pytest.UsageError(
+            f"--cluster-name={name} and {sources['kube_context']}: say one of them"
+        )
     if name and values["cluster"]:
         raise pytest.UsageError(
             f"--cluster-name={name} and {sources['cluster']}: {values['cluster']}: say one of them"

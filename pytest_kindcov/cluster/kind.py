@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from pytest_kindcov.cluster.api import Api
     from pytest_kindcov.cluster.ledger import Ledger
+    from pytest_kindcov.cluster.owners import Owner
 
 FORWARDED = range(30950, 30966)
 """Node ports published on the host where node addresses cannot be reached: one for each service."""
@@ -280,6 +281,18 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             return
         sinks = [self.engine.exec_args(node.name, IMPORT) for node in nodes]
         _run.pipe(self.engine.save_args(docker_image), sinks, timeout=_LOAD)
+
+    def reach(self, last: Owner | None) -> dict[str, str]:  # noqa: ARG002
+        """What to note of a cluster besides its name, so that others can reach it: nothing.
+
+        Args:
+            last: who had it before.
+
+        """
+        return {}
+
+    def let_go(self) -> None:
+        """What is left to do when a cluster was given back: for Kind's, nothing."""
 
     def booted(self) -> list[Node]:
         """The nodes whose containerd answers: kind goes on creating the cluster for long after."""

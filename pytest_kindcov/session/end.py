@@ -176,7 +176,7 @@ class End:
     def _save_logs(self, cluster: KindCluster) -> None:
         """Save the logs of a run that failed, once; a failed creation has saved its own."""
         directory = self._run.settings.dir / "logs" / cluster.name
-        if not self._run.outcome.errors or directory.exists():
+        if not self._run.outcome.errors or directory.exists() or cluster.engine.external:
             return
         nodes = cluster.engine.nodes(cluster.name)
         if not nodes:

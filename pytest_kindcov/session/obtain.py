@@ -53,6 +53,9 @@ class Obtain:
 
         """
         settings = self._run.settings
+        if self._engine.external:
+            ((name, containers),) = self._engine.clusters().items()
+            return self._attach(name, containers)
         low = not settings.cluster and settings.keep == "never"
         threading.Thread(
             target=import_ahead, kwargs={"low": low}, name="kindcov-import", daemon=True
@@ -70,6 +73,8 @@ class Obtain:
 
     def _handle(self, name: str) -> KindCluster:
         settings, directory = self._run.settings, self._run.state.directory
+        if self._engine.external:
+            return self._external()
         cluster = KindCluster(
             name,
             directory / "kubeconfig",
@@ -81,6 +86,15 @@ class Obtain:
         if settings.kubeconfig:
             cluster.kubeconfig_path = Path(settings.kubeconfig)
         cluster.scratch = directory
+        return cluster
+
+    def _external(self) -> KindCluster:
+        from pytest_kindcov.cluster.external import External, ExternalCluster
+
+        assert isinstance(self._engine, External)
+        kubectl = self._run.settings.kubectl_bin
+        cluster = ExternalCluster(self._engine, Path(kubectl) if kubectl else None)
+        cluster.cancel = self._run.cancel
         return cluster
 
     @property
@@ -109,7 +123,8 @@ class Obtain:
         """Use a cluster that is to be given back as it was."""
         cluster = self._handle(name)
         last = owners.owners(self._engine).get(name)
-        owners.claim(name, self._engine, cluster.scratch, attached=True)
+        reach = cluster.reach(last)
+        owners.claim(name, self._engine, cluster.scratch, attached=True, reach=reach)
         file = owners.ledger(name, self._engine)
         untouched = not file.exists()
         cluster.ledger = Ledger.read(file)

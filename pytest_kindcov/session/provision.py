@@ -74,6 +74,8 @@ class Provision:
 
     def ahead(self) -> None:
         """Ask for the engine: it takes a quarter of a second to answer."""
+        if self.run.settings.kube_context and not self.run.has_state:
+            return  # a cluster that is shared is not asked for nothing
         asked: Future[Engine] = Future()
         self._asked = asked
 
@@ -144,6 +146,16 @@ class Provision:
         from pytest_kindcov.cluster.engine import detect, find_cluster
 
         settings = self.run.settings
+        if settings.kube_context:
+            from pytest_kindcov.cluster import external
+
+            return external.connect(
+                settings.kube_context,
+                self.run.state.directory,
+                kubeconfigs=settings.kubeconfig,
+                address=settings.address,
+                wanted=settings.engine,
+            )
         engine = (
             find_cluster(settings.cluster, settings.engine)[0]
             if settings.cluster
@@ -179,13 +191,14 @@ class Provision:
                 slug="directory-not-writable",
             )
         engine = self._engine
-        self._tasks.append(self._pool.submit(self._name_orphans, engine))
+        if not engine.external:
+            self._tasks.append(self._pool.submit(self._name_orphans, engine))
         cluster = Obtain(self.run, engine, self._begun).cluster()
         self.run.phase("cluster", self.run.begin)
         if settings.coverage:
             from pytest_kindcov.harvest.inject import inject
 
-            inject(cluster.nodes)
+            inject(cluster.nodes, listed=engine.external)
             self.injected = True
             self._recording.start(cluster.nodes, self.api)
         return cluster
@@ -240,6 +253,8 @@ class Provision:
         except ClusterError as error:
             from pytest_kindcov.cluster.failure import explain
 
+            if self._engine.external:
+                raise  # its logs are not for us
             assert self.cluster is not None
             name, logs = self.cluster.name, self.run.settings.dir / "logs"
             what = f"cluster {name} ({self._engine.name}): {error.what}"
@@ -304,6 +319,11 @@ class Provision:
         return service
 
     def _deploying(self, deployed: Deployed) -> None:
+        if self.run.settings.coverage and self._engine.external:
+            from pytest_kindcov.harvest.inject import want
+
+            assert self.cluster is not None
+            want(self.cluster.nodes, deployed)
         if deployed.worker:
             self._recording.worker_of |= dict.fromkeys(deployed.namespaces, deployed.worker)
 
