@@ -292,6 +292,7 @@ class Api:
         from pytest_kindcov.cluster.bridge import Connection
 
         made = self._http.configuration
+        token = made.auth_settings().get("BearerToken") or {}
         return Connection(
             server=made.host,
             authority=made.ssl_ca_cert or "",
@@ -299,7 +300,7 @@ class Api:
             server_name=made.tls_server_name or "",
             certificate=made.cert_file or "",
             key=made.key_file or "",
-            authorization=made.get_api_key_with_prefix("authorization") or "",
+            authorization=token.get("value") or "",
             proxy=made.proxy or "",
         )
 

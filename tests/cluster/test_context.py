@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import asfound
 import goimage
+import mdblocks
 import pytest
 import yaml
 from gocover import Go
-from harness import ONE_ENGINE, Runner, TestEngine, kindcov
+from harness import ONE_ENGINE, ROOT, Runner, TestEngine, kindcov
 from web import WEB
-
-from pytest_kindcov.cluster import nodepods
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,19 +126,6 @@ def test_others(two, three):
     ask(two, 11)
     ask(three, 13)
 """
-# What the manifests of these tests hold; the rest is what the plugin says that it needs.
-MANIFESTS_ROLE = {
-    "apiVersion": "rbac.authorization.k8s.io/v1",
-    "kind": "ClusterRole",
-    "metadata": {"name": "deployments"},
-    "rules": [
-        {
-            "apiGroups": ["apps"],
-            "resources": ["deployments", "replicasets"],
-            "verbs": ["get", "list", "create", "patch", "update", "delete"],
-        }
-    ],
-}
 
 
 @dataclass(frozen=True)
@@ -199,9 +185,9 @@ def given(
     kind_bin: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Given]:
-    """Three nodes, and users with all rights, with those that the plugin asks for, with none."""
+    """Three nodes, and users with all rights, with those of the page, and with none."""
     directory = tmp_path_factory.mktemp("given")
-    cluster = Given(engine, f"given-{os.getpid()}", directory / "theirs")
+    cluster = Given(engine, f"given-{os.getpid()}", directory / "contexts")
     (directory / "nodes.yaml").write_text(NODES)
     kind = [kind_bin, "--name", cluster.name, "--kubeconfig", str(directory / "kubeconfig")]
     try:
@@ -226,9 +212,13 @@ def given(
 
 def _with_users(cluster: Given, config: dict[str, Any]) -> dict[str, Any]:
     """A kubeconfig with contexts that differ in the rights of their user."""
-    cluster.apply(nodepods.role())
-    cluster.apply(json.dumps(MANIFESTS_ROLE))
-    for user, roles in {"enough": ("kindcov", "deployments"), "none": ()}.items():
+    page = mdblocks.blocks(ROOT / "docs/clusters.md")
+    enough = [block.text for block in page if block.file.endswith("role.yaml")]
+    for role in enough:
+        cluster.apply(role)
+    names = [yaml.safe_load(role)["metadata"]["name"] for role in enough]
+    assert len(names) == 2
+    for user, roles in {"enough": names, "none": []}.items():
         cluster.kubectl("create", "serviceaccount", user)
         for role in roles:
             cluster.kubectl(
@@ -308,12 +298,12 @@ def test_thirty_pods_of_three_services(
     before = given.state()
     (repository / "wait").touch()
     seen: dict[str, str] = {}
+    over = threading.Event()
 
     def meanwhile() -> None:
         """Their pods start on nodes that give coverage to ours, also in the same namespace."""
-        deadline = time.monotonic() + 200
-        while not (repository / "asked").exists() and time.monotonic() < deadline:
-            time.sleep(0.2)
+        while not (repository / "asked").exists() and not over.wait(0.2):
+            pass
         try:
             for namespace in ("theirs", "shop"):
                 given.apply(BYSTANDER % namespace)
@@ -327,6 +317,7 @@ def test_thirty_pods_of_three_services(
     watcher = threading.Thread(target=meanwhile)
     watcher.start()
     run = user(repository, "--kind-coverage", "--kind-coverage-kube-context=enough")
+    over.set()
     watcher.join()
     assert run.code == 0
     assert "30 containers, 60 files, 3 nodes" in run.output
