@@ -151,7 +151,8 @@ def relay(socket: WebSocket, first: bytes) -> int:
     status: bytes = b""
     try:
         while True:
-            ready = [number for number, _ in poll.poll()]
+            # What TLS has decrypted already, poll does not see.
+            ready = [wire] if _pending(socket) else [number for number, _ in poll.poll()]
             if 0 in ready:
                 data = os.read(0, _CHUNK)
                 if data:
@@ -159,7 +160,7 @@ def relay(socket: WebSocket, first: bytes) -> int:
                 else:
                     poll.unregister(0)
                     socket.send_binary(bytes([_CLOSE, _STDIN]))
-            while wire in ready:
+            if wire in ready:
                 code, frame = socket.recv_data(control_frame=True)
                 if code == websocket.ABNF.OPCODE_CLOSE:
                     return _exit_code(status)
@@ -168,11 +169,12 @@ def relay(socket: WebSocket, first: bytes) -> int:
                         _write(frame[0], frame[1:])
                     elif frame[0] == _STATUS:
                         status += frame[1:]
-                # What TLS has decrypted already, poll does not see.
-                if not (isinstance(socket.sock, ssl.SSLSocket) and socket.sock.pending()):
-                    break
     except (websocket.WebSocketConnectionClosedException, ConnectionError):
         return _exit_code(status)
+
+
+def _pending(socket: WebSocket) -> bool:
+    return isinstance(socket.sock, ssl.SSLSocket) and socket.sock.pending() > 0
 
 
 def _send(socket: WebSocket, data: bytes) -> None:

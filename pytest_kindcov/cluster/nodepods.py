@@ -54,7 +54,7 @@ _HOPELESS = (
 _RIGHTS = (
     ("", "nodes", ("get", "list")),
     ("", "nodes/proxy", ("get",)),
-    ("", "namespaces", ("get", "create", "patch", "delete")),
+    ("", "namespaces", ("get", "create", "patch", "update", "delete")),
     ("", "pods", ("get", "list", "create", "delete")),
     ("", "pods/exec", ("get", "create")),
     ("", "pods/portforward", ("get", "create")),

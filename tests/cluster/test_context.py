@@ -58,7 +58,7 @@ apiVersion: apps/v1
 kind: Deployment
 metadata: {name: one, namespace: shop}
 spec:
-  replicas: 2
+  replicas: 10 # as ours, else pods that are added while it changes are ours in part
   selector: {matchLabels: {app: one}}
   template:
     metadata: {labels: {app: one}}
