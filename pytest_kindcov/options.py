@@ -179,6 +179,12 @@ OPTIONS = (
         "Use the cluster of this context of the kubeconfig, and give it back as it was",
         metavar="CTX",
     ),
+    Option(
+        "sidecar",
+        "",
+        "Image with sh and tar: reads coverage in that cluster's pods if it lets none on its nodes",
+        metavar="IMAGE",
+    ),
     Option("dir", ".kindcov", "Directory for coverage data and reports", metavar="DIR"),
     Option(
         "context",
@@ -322,6 +328,7 @@ class Settings:
     keep: str
     cluster: str
     kube_context: str
+    sidecar: str
     dir: Path
     context: str
     poll: float
@@ -461,6 +468,8 @@ def _external(values: dict[str, Any], sources: dict[str, str]) -> None:
 
     """
     if not values["kube_context"]:
+        if sources.get("sidecar", "").startswith("--"):
+            raise pytest.UsageError(f"{sources['sidecar']} is for --kind-coverage-kube-context")
         return
     here = _nearness(sources["kube_context"])
     for option in OPTIONS:

@@ -287,6 +287,29 @@ class Api:
 
         return execute.forward(self._http.configuration, namespace, pod, port)
 
+    def fetch(
+        self, where: tuple[str, str, str], command: Sequence[str], *, limit: int, timeout: float
+    ) -> bytes:
+        """What a command in a container prints, whatever its exit code; see `bridge.fetch`.
+
+        Raises:
+            ClusterError: it could not be run, or ran longer than `timeout` seconds.
+
+        """
+        from websocket import WebSocketException
+
+        from pytest_kindcov.cluster import bridge
+
+        try:
+            return bridge.fetch(self.connection(), where, command, limit=limit, timeout=timeout)
+        except (OSError, WebSocketException) as error:
+            raise ClusterError(
+                f"cannot run {command[0]} in {'/'.join(where)}",
+                cause=str(error),
+                remedy="is the program in the image?",
+                slug="exec-refused",
+            ) from error
+
     def connection(self) -> Connection:
         """How the API server is reached, as this client does it; a token is a fresh one."""
         from pytest_kindcov.cluster.bridge import Connection

@@ -12,6 +12,7 @@ import os
 import select
 import ssl
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,13 +87,15 @@ class Connection:
         partial.rename(path)
 
 
-def connect(connection: Connection, namespace: str, pod: str) -> WebSocket:
-    """Start what reads a command, on the node of a pod.
+def connect(
+    connection: Connection, where: tuple[str, str, str], command: Sequence[str]
+) -> WebSocket:
+    """Start a command in a container.
 
     Args:
         connection: to the API server.
-        namespace: of the pod.
-        pod: its name; it has one container, and sees the node's processes.
+        where: namespace, pod and container.
+        command: the program and its arguments.
 
     Raises:
         WebSocketException: the API server refused.
@@ -101,8 +104,10 @@ def connect(connection: Connection, namespace: str, pod: str) -> WebSocket:
     """
     import websocket
 
+    namespace, pod, container = where
     streams = [(name, "true") for name in ("stdin", "stdout", "stderr")]
-    query = urlencode([*streams, *(("command", word) for word in _ENTER)])
+    words = [("command", word) for word in command]
+    query = urlencode([*streams, ("container", container), *words])
     parts = urlsplit(connection.server)
     base = f"{'ws' if parts.scheme == 'http' else 'wss'}://{parts.netloc}{parts.path.rstrip('/')}"
     tls = {
@@ -130,6 +135,54 @@ def connect(connection: Connection, namespace: str, pod: str) -> WebSocket:
         )
     socket.settimeout(None)
     return socket
+
+
+def fetch(
+    connection: Connection,
+    where: tuple[str, str, str],
+    command: Sequence[str],
+    *,
+    limit: int,
+    timeout: float,
+) -> bytes:
+    """What a command in a container prints, whatever its exit code.
+
+    Args:
+        connection: to the API server.
+        where: namespace, pod and container.
+        command: the program and its arguments.
+        limit: bytes; when there are more, it is left.
+        timeout: seconds, for the whole.
+
+    Raises:
+        WebSocketException: the API server refused, or said that it could not be run.
+        OSError: it cannot be reached, or did not end in time.
+
+    """
+    import websocket
+
+    socket = connect(connection, where, command)
+    parts, size, status = [], 0, b""
+    deadline = time.monotonic() + timeout
+    try:
+        while size < limit:
+            socket.settimeout(max(deadline - time.monotonic(), 0.01))
+            code, frame = socket.recv_data(control_frame=True)
+            if code == websocket.ABNF.OPCODE_CLOSE:
+                break
+            if code == websocket.ABNF.OPCODE_BINARY and frame[:1] == bytes([_STDOUT]):
+                parts.append(frame[1:])
+                size += len(frame) - 1
+            elif code == websocket.ABNF.OPCODE_BINARY and frame[:1] == bytes([_STATUS]):
+                status += frame[1:]
+    except websocket.WebSocketConnectionClosedException:
+        pass
+    finally:
+        socket.shutdown()  # type: ignore[no-untyped-call]
+    result, why = _result(status)
+    if result == FAILED and size < limit:
+        raise websocket.WebSocketException(why)
+    return b"".join(parts)[:limit]
 
 
 def relay(socket: WebSocket, first: bytes) -> int:
@@ -190,32 +243,39 @@ def _write(descriptor: int, data: bytes) -> None:
 
 def _exit_code(status: bytes) -> int:
     """The exit code that the API server tells of a command; says why there is none."""
+    code, why = _result(status)
+    if why:
+        print(why, file=sys.stderr)
+    return code
+
+
+def _result(status: bytes) -> tuple[int, str]:
+    """A command's exit code, or why there is none."""
     try:
         told = json.loads(status)
         if told.get("status") == "Success":
-            return 0
+            return 0, ""
         for cause in (told.get("details") or {}).get("causes") or []:
             if cause.get("reason") == "ExitCode":
-                return int(cause["message"])
-        why = str(told.get("message"))
+                return int(cause["message"]), ""
+        return FAILED, str(told.get("message"))
     except (ValueError, AttributeError, TypeError):
-        why = "the connection ended before the command did"
-    print(why, file=sys.stderr)
-    return FAILED
+        return FAILED, "the connection ended before the command did"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command on a node.
 
     Args:
-        arguments: path of a connection, namespace and pod; then the command.
+        arguments: path of a connection; namespace, pod and container of what is privileged, and
+            sees the node's processes; then the command.
 
     """
     import websocket
 
-    path, namespace, pod, *command = arguments
+    path, namespace, pod, container, *command = arguments
     try:
-        socket = connect(Connection.read(Path(path)), namespace, pod)
+        socket = connect(Connection.read(Path(path)), (namespace, pod, container), _ENTER)
     except websocket.WebSocketBadStatusException as error:
         print(_refusal(error.resp_body) or error, file=sys.stderr)
         return FAILED

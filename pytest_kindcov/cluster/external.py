@@ -48,6 +48,9 @@ class External(Engine):
         kubeconfigs: their paths, as KUBECONFIG holds them.
         directory: private; has a kubeconfig with this context alone, and what is made from it.
         wanted: the engine of this machine that was asked for.
+        sidecar: image of what reads coverage in workloads, where nodes cannot be reached; empty:
+            then that is an error.
+        refusal: why nodes cannot be reached, as far as that is known at once.
 
     """
 
@@ -56,6 +59,8 @@ class External(Engine):
     kubeconfigs: str = ""
     directory: Path = Path()
     wanted: str = "auto"
+    sidecar: str = ""
+    refusal: str = ""
     _tunnels: dict[int, Tunnel] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _written: list[Connection] = field(default_factory=list)
@@ -75,7 +80,8 @@ class External(Engine):
                 self._written[:] = [connection]
         # Without -P a module of the working directory could stand in a library's place.
         bridge = [sys.executable, "-P", "-m", "pytest_kindcov.cluster.bridge", str(path)]
-        return [*bridge, nodepods.NAMESPACE, nodepods.pod_name(node), *command]
+        where = [nodepods.NAMESPACE, nodepods.pod_name(node), nodepods.CONTAINER]
+        return [*bridge, *where, *command]
 
     def found(self) -> list[Object]:
         """The nodes that can be used, control planes first: Linux, and ready."""
@@ -173,6 +179,7 @@ def connect(
     kubeconfigs: str = "",
     address: str = "auto",
     wanted: str = "auto",
+    sidecar: str = "",
 ) -> External:
     """Reach a cluster, and see that it lets us do what a run needs.
 
@@ -182,6 +189,7 @@ def connect(
         kubeconfigs: their paths; default: the user's.
         address: where services are reached: at the `node`, by a port of this `host`, or `auto`.
         wanted: the engine of this machine, for images: `docker`, `podman` or `auto`.
+        sidecar: image of what reads coverage in workloads, where nodes cannot be reached.
 
     Raises:
         ClusterError: there is no such context, the API server does not answer or does not let us,
@@ -199,7 +207,7 @@ def connect(
             remedy=f"does `kubectl --context {context} version` answer?",
             slug="api-unreachable",
         ) from error
-    nodepods.check_rights(api)
+    missing = nodepods.check_rights(api, without_nodes=bool(sidecar))
     identity = api.get("v1", "Namespace", "kube-system", "") or {"metadata": {"uid": ""}}
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", context).strip("-._")[:60]
     found = External(
@@ -209,7 +217,8 @@ def connect(
         kubeconfigs=paths,
         directory=directory,
         wanted=wanted,
-        arch="",
+        sidecar=sidecar,
+        refusal=f"the user lacks rights: {missing}" if missing else "",
     )
     found.__dict__["api"] = api
     nodes = found.found()
@@ -268,7 +277,22 @@ class ExternalCluster(KindCluster):
         """
         names = {container.name for container in containers}
         nodes = [node for node in self.external.found() if _name(node) in names]
-        self._pods.open(nodes)
+        self.entry = Node(_name(nodes[0]), self.engine)
+        refusal, sidecar = self.external.refusal, self.external.sidecar
+        if not refusal:
+            self._pods.take()
+            try:
+                self._pods.start(nodes)
+            except nodepods.Refused as error:
+                if not sidecar:
+                    self._pods.close()
+                    raise
+                refusal = error.cause
+            except BaseException:
+                self._pods.close()
+                raise
+        if refusal:
+            self.sidecar, self.refusal, nodes = sidecar, refusal, []
         self.client = self.external.api
         self.nodes = [Node(_name(node), self.engine) for node in nodes]
         self.whole = True
@@ -287,12 +311,14 @@ class ExternalCluster(KindCluster):
             "context": external.context,
             "kubeconfigs": external.kubeconfigs,
             "run": self.run,
+            "sidecar": external.sidecar,
         }
 
     def let_go(self) -> None:
         """Remove the pods."""
         self.external.close()
-        self._pods.close()
+        if not self.external.refusal:
+            self._pods.close()
 
     def delete(self) -> None:
         """Nothing: it is not ours."""
@@ -303,10 +329,10 @@ class ExternalCluster(KindCluster):
             return
         try:
             super().ensure_kubectl()
-        except KindCovError as error:
+        except (KindCovError, IndexError) as error:
             raise ToolNotFound(
                 f"kubectl was not found ({self.kubectl_path})",
-                cause=f"and not on node {self.nodes[0].name}",
+                cause="and not on a node",
                 remedy="install it, or put it on PATH",
                 slug="kubectl-missing",
             ) from error
@@ -328,7 +354,10 @@ def again(owner: Owner, directory: Path) -> ExternalCluster:
 
     """
     reach = owner.reach
-    engine = connect(reach["context"], directory, kubeconfigs=reach["kubeconfigs"])
+    # Nothing is deployed: whether nodes can be reached was seen by that run.
+    engine = connect(
+        reach["context"], directory, kubeconfigs=reach["kubeconfigs"], sidecar=reach["sidecar"]
+    )
     if engine.cluster != owner.cluster:
         raise ClusterError(
             f"context {engine.context} leads to another cluster now",

@@ -88,6 +88,10 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         """A client of its API server, as soon as one is needed."""
         self.ledger: Ledger | None = None
         """What is changed on a cluster that is to be given back as it was; None for one of ours."""
+        self.sidecar = ""
+        """Where nodes cannot be reached: image of what reads coverage in workloads instead."""
+        self.refusal = ""
+        """Why nodes cannot be reached."""
         self.whole = False
         """Whether kind made it to the end, in this run or before."""
         _proxy.bypass("127.0.0.1", "localhost")  # where the API server is
@@ -122,6 +126,11 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
     def nodes(self) -> list[Node]:
         """The cluster's nodes, control planes first; asked for once, when the cluster is there."""
         return [Node(name, self.engine) for name in self.engine.nodes(self.name)]
+
+    @cached_property
+    def entry(self) -> Node:
+        """The node by which services are reached."""
+        return self.nodes[0]
 
     @cached_property
     def forwarded(self) -> Sequence[int]:

@@ -50,12 +50,13 @@ _HOPELESS = (
     "StartError",
 )
 
-# What a run needs besides the objects of the manifests: group, resource, verbs.
-_RIGHTS = (
+Rule = tuple[str, str, tuple[str, ...]]
+"""API group, resource, verbs."""
+# What a run needs besides the objects of the manifests.
+_RIGHTS: tuple[Rule, ...] = (
     ("", "nodes", ("get", "list")),
-    ("", "nodes/proxy", ("get",)),
-    ("", "namespaces", ("get", "create", "patch", "update", "delete")),
-    ("", "pods", ("get", "list", "create", "delete")),
+    ("", "namespaces", ("get", "patch", "update")),
+    ("", "pods", ("get", "list", "delete")),
     ("", "pods/exec", ("get", "create")),
     ("", "pods/portforward", ("get", "create")),
     ("", "pods/log", ("get",)),
@@ -66,11 +67,19 @@ _RIGHTS = (
 )
 
 
+# What it needs to reach nodes.
+_NODE_RIGHTS: tuple[Rule, ...] = (
+    ("", "namespaces", ("create", "delete")),
+    ("", "pods", ("create",)),
+    ("", "nodes/proxy", ("get",)),
+)
+
+
 def role() -> str:
     """The ClusterRole that a run needs, as YAML, without what its manifests hold."""
     rules = [
         {"apiGroups": [group], "resources": [resource], "verbs": list(verbs)}
-        for group, resource, verbs in _RIGHTS
+        for group, resource, verbs in (*_RIGHTS, *_NODE_RIGHTS)
     ]
     obj = {
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -81,19 +90,30 @@ def role() -> str:
     return yaml.safe_dump(obj, default_flow_style=None, sort_keys=False, width=100).rstrip()
 
 
-def check_rights(api: Api) -> None:
+class Refused(ClusterError):
+    """The API server refuses a privileged pod."""
+
+    slug = "node-pod-refused"
+
+
+def check_rights(api: Api, *, without_nodes: bool) -> str:
     """Ask the API server whether it will let us, before anything is made.
 
+    Args:
+        api: the cluster.
+        without_nodes: whether it will do if nodes cannot be reached.
+
+    Returns:
+        What is missing to reach them; empty for nothing.
+
     Raises:
-        ClusterError: it will not; says all that is missing.
+        ClusterError: it will not let us; says all that is missing.
 
     """
-    missing = [
-        f"{verb} {resource}" + (f" ({group})" if group else "")
-        for group, resource, verbs in _RIGHTS
-        for verb in verbs
-        if not _may(api, group, resource, verb)
-    ]
+    missing, of_nodes = _missing(api, _RIGHTS), _missing(api, _NODE_RIGHTS)
+    if without_nodes and not missing:
+        return ", ".join(of_nodes)
+    missing += of_nodes
     if missing:
         raise ClusterError(
             "the cluster does not let us do what a run needs",
@@ -102,6 +122,16 @@ def check_rights(api: Api) -> None:
             f" on what the manifests hold:\n{role()}",
             slug="rights-missing",
         )
+    return ""
+
+
+def _missing(api: Api, rules: Sequence[Rule]) -> list[str]:
+    return [
+        f"{verb} {resource}" + (f" ({group})" if group else "")
+        for group, resource, verbs in rules
+        for verb in verbs
+        if not _may(api, group, resource, verb)
+    ]
 
 
 def _may(api: Api, group: str, resource: str, verb: str) -> bool:
@@ -138,42 +168,38 @@ class NodePods:
         self._run = run
         self._cancel = cancel
 
-    def open(self, nodes: Sequence[Object]) -> None:
-        """Take the namespace, and start a pod on each node.
+    def start(self, nodes: Sequence[Object]) -> None:
+        """Start a pod on each node, when the namespace is ours.
 
         Args:
             nodes: as the API server lists them.
 
         Raises:
-            ClusterError: another run has the namespace, or a pod is refused or does not run.
+            Refused: the API server refuses such pods.
+            ClusterError: one does not run.
 
         """
-        self._take()
-        try:
-            for pod in self._pods():
-                self._api.delete("v1", "Pod", pod["metadata"]["name"], NAMESPACE, grace=0)
-            wait_until(
-                lambda: not self._pods(),
-                what="the pods of an earlier run being gone",
-                timeout=_GONE,
-                cancel=self._cancel,
-                slug="old-pod-stays",
-                error=ClusterError,
-            )
-            wait_until(
-                lambda: self._api.get("v1", "ServiceAccount", "default", NAMESPACE),
-                what=f"ServiceAccount {NAMESPACE}/default",
-                timeout=_ACCOUNT,
-                slug="service-account-missing",
-                cancel=self._cancel,
-                error=ClusterError,
-            )
-            for node in nodes:
-                self._create(node)
-            self._wait({pod_name(node["metadata"]["name"]) for node in nodes})
-        except BaseException:
-            self.close()
-            raise
+        for pod in self._pods():
+            self._api.delete("v1", "Pod", pod["metadata"]["name"], NAMESPACE, grace=0)
+        wait_until(
+            lambda: not self._pods(),
+            what="the pods of an earlier run being gone",
+            timeout=_GONE,
+            cancel=self._cancel,
+            slug="old-pod-stays",
+            error=ClusterError,
+        )
+        wait_until(
+            lambda: self._api.get("v1", "ServiceAccount", "default", NAMESPACE),
+            what=f"ServiceAccount {NAMESPACE}/default",
+            timeout=_ACCOUNT,
+            slug="service-account-missing",
+            cancel=self._cancel,
+            error=ClusterError,
+        )
+        for node in nodes:
+            self._create(node)
+        self._wait({pod_name(node["metadata"]["name"]) for node in nodes})
 
     def close(self) -> None:
         """Remove the pods with their namespace, and wait until they are gone.
@@ -193,7 +219,13 @@ class NodePods:
             error=ClusterError,
         )
 
-    def _take(self) -> None:
+    def take(self) -> None:
+        """Make the namespace, or take that of the dead run in whose stead this one acts.
+
+        Raises:
+            ClusterError: another run has it.
+
+        """
         by = f"process {os.getpid()} of {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M')}"
         wanted: Object = {
             "apiVersion": "v1",
@@ -247,13 +279,12 @@ class NodePods:
         try:
             self._api.create(_pod(node))
         except ClusterError as error:
-            raise ClusterError(
-                f"node {name}: no privileged pod can be made there, and there is no other way to"
-                " the node",
+            raise Refused(
+                f"node {name}: no privileged pod can be made there",
                 cause=error.cause,
-                remedy=f"exempt the namespace {NAMESPACE} from what refuses it, or use a cluster"
-                " that lets you",
-                slug="node-pod-refused",
+                remedy=f"exempt the namespace {NAMESPACE} from what refuses it; or name an image"
+                " that has sh and tar, by which coverage is read without the nodes:"
+                " --kind-coverage-sidecar",
             ) from error
 
     def _wait(self, names: set[str]) -> None:

@@ -27,7 +27,6 @@ def restore(cluster: KindCluster, api: Api) -> list[str]:
     inject.withdraw(cluster.nodes)  # what comes back must come back as it was
     problems = cluster.ledger.give_back(api, cluster.nodes) if cluster.ledger else []
     inject.remove(cluster.nodes)
-    cluster.let_go()
     if cluster.ledger:
         cluster.ledger.close()
     return problems
@@ -65,6 +64,7 @@ def restore_dead(owner: Owner, engine: Engine | None, kind: Path | None) -> list
         api = cluster.client or Api(cluster.kubeconfig_path, Path(scratch, "kinds.json"))
         try:
             problems = restore(cluster, api)
+            cluster.let_go()
         finally:
             api.close()
     orphans.remove_files(owner)

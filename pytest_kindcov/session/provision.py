@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.harvest.podfiles import PodFiles
     from pytest_kindcov.report.tree import Tree
     from pytest_kindcov.service.deploy import Deployed
     from pytest_kindcov.service.goservice import GoService
@@ -50,7 +51,8 @@ class Provision:
 
     Attributes:
         cluster: the cluster, also a half-made one: it must be deleted. None before there is any.
-        injected: whether its nodes give GOCOVERDIR.
+        injected: whether its nodes, or the workloads, give GOCOVERDIR.
+        files: reads coverage where nodes cannot be reached; else None.
         wanted: keys of the services that were asked for.
 
     """
@@ -59,6 +61,7 @@ class Provision:
         self.run = run
         self.cluster: KindCluster | None = None
         self.injected = False
+        self.files: PodFiles | None = None
         self.wanted: set[str] = set()
         self._recording = recording
         self._lock = threading.Lock()
@@ -155,6 +158,7 @@ class Provision:
                 kubeconfigs=settings.kubeconfig,
                 address=settings.address,
                 wanted=settings.engine,
+                sidecar=settings.sidecar,
             )
         engine = (
             find_cluster(settings.cluster, settings.engine)[0]
@@ -195,7 +199,13 @@ class Provision:
             self._tasks.append(self._pool.submit(self._name_orphans, engine))
         cluster = Obtain(self.run, engine, self._begun).cluster()
         self.run.phase("cluster", self.run.begin)
-        if settings.coverage:
+        if settings.coverage and cluster.sidecar:
+            from pytest_kindcov.harvest.podfiles import PodFiles
+
+            assert cluster.client is not None
+            self.injected = True
+            self.files = PodFiles(cluster.client)
+        elif settings.coverage:
             from pytest_kindcov.harvest.inject import inject
 
             inject(cluster.nodes, listed=engine.external)

@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asfound
@@ -19,12 +21,11 @@ import mdblocks
 import pytest
 import yaml
 from gocover import Go
-from harness import ONE_ENGINE, ROOT, Runner, TestEngine, kindcov
+from harness import ONE_ENGINE, ROOT, Run, Runner, TestEngine, kindcov
 from web import WEB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 NODES = """kind: Cluster
 apiVersion: kind.x-k8s.io/v1alpha4
@@ -128,6 +129,81 @@ def test_others(two, three):
 """
 
 
+# As a policy of the cluster's owner; only where it is looked for, kube-proxy is privileged too.
+POLICY = """
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: nothing-privileged}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules:
+      - {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}
+  validations:
+    - expression: "!object.spec.containers.exists(c, c.?securityContext.?privileged.orValue(false))"
+      message: nothing privileged here
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: nothing-privileged}
+spec:
+  policyName: nothing-privileged
+  validationActions: [Deny]
+  matchResources:
+    namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kindcov}}
+"""
+STRICT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: strict, namespace: strict}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: strict}}
+  template:
+    metadata: {labels: {app: strict}}
+    spec:
+      terminationGracePeriodSeconds: 2
+      securityContext:
+        runAsNonRoot: true
+        runAsUser: 1000
+        seccompProfile: {type: RuntimeDefault}
+      containers:
+        - name: web
+          image: registry.example/strict:dev
+          readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
+          securityContext:
+            allowPrivilegeEscalation: false
+            readOnlyRootFilesystem: true
+            capabilities: {drop: [ALL]}
+"""
+STRICT_CONFTEST = """
+from pytest_kindcov import go_service
+
+strict = go_service(
+    manifests="strict.yaml", image="registry.example/strict:dev", name="strict", port=8080
+)
+"""
+STRICT_TEST = """
+import urllib.request
+
+def ask(service, times):
+    for _ in range(times):
+        assert urllib.request.urlopen(service.url + "/asked", timeout=20).read() == b"yes"
+
+def test_asked(strict):
+    ask(strict, 5)
+
+def test_restarted(strict):
+    strict.restart()
+    ask(strict, 4)
+"""
+FUNCTIONS = [
+    WEB[: WEB.index(f"func {name}(")].count("\n") + 1 for name in ("asked", "never", "main")
+]
+"""The lines at which they begin."""
+TOOLS = "registry.example/tools:dev"
+
+
 @dataclass(frozen=True)
 class Given:
     """Somebody's cluster."""
@@ -135,7 +211,7 @@ class Given:
     engine: TestEngine
     name: str
     kubeconfig: Path
-    """Has the contexts `full/rights`, `enough` and `none`."""
+    """Has the contexts `full/rights`, `enough`, `limited` and `none`."""
 
     @property
     def nodes(self) -> list[str]:
@@ -218,7 +294,16 @@ def _with_users(cluster: Given, config: dict[str, Any]) -> dict[str, Any]:
         cluster.apply(role)
     names = [yaml.safe_load(role)["metadata"]["name"] for role in enough]
     assert len(names) == 2
-    for user, roles in {"enough": names, "none": []}.items():
+    # Where nodes are not reached: the page says which rules that takes.
+    limited = yaml.safe_load(enough[0])
+    limited["metadata"]["name"] = "limited"
+    last = next(
+        at for at, rule in enumerate(limited["rules"]) if "endpointslices" in rule["resources"]
+    )
+    del limited["rules"][last + 1 :]
+    cluster.apply(json.dumps(limited))
+    users = {"enough": names, "limited": ["limited", names[1]], "none": []}
+    for user, roles in users.items():
         cluster.kubectl("create", "serviceaccount", user)
         for role in roles:
             cluster.kubectl(
@@ -327,15 +412,10 @@ def test_thirty_pods_of_three_services(
     data, profile = repository / ".kindcov/covdata", repository / ".kindcov/coverage.out"
     (total,) = (percent for _, name, percent in Go().func(data) if name == "(statements)")
     assert run.total() == f"{total}%"
-    lines = WEB.splitlines()
-    asked, never, main = (
-        lines.index(next(line for line in lines if line.startswith(f"func {name}("))) + 1
-        for name in ("asked", "never", "main")
-    )
     for name, times in ASKED.items():
         ran = counts(profile, name)
-        assert (ran[asked], ran[never], ran[main]) == (times, 0, 10)
-    code, why = kindcov(user, repository, "why", f"cmd/two/main.go:{asked + 1}")
+        assert [ran[at] for at in FUNCTIONS] == [times, 0, 10]
+    code, why = kindcov(user, repository, "why", f"cmd/two/main.go:{FUNCTIONS[0] + 1}")
     assert code == 0
     assert "test_others" in why
     assert "test_one" not in why
@@ -419,4 +499,106 @@ def test_no_such_context(user: Runner, repository: Path) -> None:
     run = user(repository, "--kind-coverage-kube-context=nowhere")
     assert run.code == 1
     assert "ERROR there is no context nowhere [context-missing]" in run.output
-    assert "has enough, full/rights, none" in run.output
+    assert "has enough, full/rights, limited, none" in run.output
+
+
+@pytest.fixture
+def strict(given: Given, tmp_path: Path) -> Iterator[Path]:
+    """A repository whose image, with coverage, is on the nodes, for a namespace that is strict."""
+    directory = tmp_path / "strict"
+    (directory / "cmd/web").mkdir(parents=True)
+    (directory / "go.mod").write_text("module example.com/m\n\ngo 1.23\n")
+    (directory / "cmd/web/main.go").write_text(WEB)
+    (directory / "strict.yaml").write_text(STRICT)
+    (directory / "conftest.py").write_text(STRICT_CONFTEST)
+    (directory / "test_strict.py").write_text(STRICT_TEST)
+    program = Go().build(directory, tmp_path / "program", "-covermode=atomic", package="./cmd/web")
+    image = tmp_path / "strict.tar"
+    goimage.pack(image, program, "registry.example/strict:dev")
+    given.load(image)
+    given.load(_tools(given.engine, tmp_path))
+    given.kubectl("create", "namespace", "strict")
+    given.kubectl("label", "namespace", "strict", "pod-security.kubernetes.io/enforce=restricted")
+    try:
+        yield directory
+    finally:
+        given.kubectl("delete", "namespace", "strict")
+
+
+def _tools(engine: TestEngine, tmp_path: Path) -> Path:
+    """An image with this machine's sh, sleep and tar, and what they are linked with."""
+    root = tmp_path / "tools"
+    files = {}
+    for name in ("sh", "sleep", "tar"):
+        program = Path(str(shutil.which(name))).resolve()
+        files[f"bin/{name}"] = program
+        linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True)
+        for path in re.findall(r"(/\S+) \(0x", linked.stdout):
+            files[path.lstrip("/")] = Path(path)
+    for name, path in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / name)
+    (root.parent / "Dockerfile").write_text(
+        "FROM scratch\nCOPY tools/ /\nENV PATH=/bin LD_LIBRARY_PATH="
+        + ":".join(sorted({f"/{Path(name).parent}" for name in files})) + "\n"
+    )  # fmt: skip
+    engine.run("build", "-t", TOOLS, str(root.parent))
+    archive = tmp_path / "tools.tar"
+    try:
+        engine.run("save", "-o", str(archive), *_format(engine), TOOLS)
+    finally:
+        engine.run("rmi", TOOLS)
+    return archive
+
+
+def _format(engine: TestEngine) -> list[str]:
+    return ["--format", "docker-archive"] if engine.name == "podman" else []
+
+
+@ONE_ENGINE
+def test_nothing_privileged_is_admitted(
+    given: Given, runner: Runner, user: Runner, strict: Path, tmp_path: Path
+) -> None:
+    """Workloads are changed instead, and pods give their files as they end, whoever ends them."""
+    args = ["--kind-coverage", "--kind-coverage-kube-context=enough"]
+    before = given.state()
+    given.apply(POLICY)
+    time.sleep(1)  # the API server looks for policies each second
+    try:
+        run = user(strict, *args)
+        assert run.code == 1
+        assert "no privileged pod can be made there [node-pod-refused]" in run.output
+        assert "nothing privileged here" in run.output
+        assert "--kind-coverage-sidecar" in run.output
+        assert asfound.settled(given.state, before) == before
+
+        run = user(strict, *args, f"--kind-coverage-sidecar={TOOLS}")
+    finally:
+        given.kubectl("delete", "-f", "-", stdin=POLICY)
+    assert run.code == 0
+    assert "6 containers, 12 files, 3 nodes" in run.output
+    assert "WARNING nothing is known of which test ran what" in run.output
+    _is_whole(strict, run, asked=9, pods=6)
+    assert asfound.settled(given.state, before) == before
+    assert runner.left_behind() == []
+    assert not (tmp_path / "called").exists()
+
+
+@ONE_ENGINE
+def test_rights_without_nodes(given: Given, runner: Runner, user: Runner, strict: Path) -> None:
+    before = given.state()
+    args = ["--kind-coverage", "--kind-coverage-kube-context=limited", "-k", "asked"]
+    run = user(strict, *args, f"--kind-coverage-sidecar={TOOLS}")
+    assert run.code == 0
+    assert "the user lacks rights: create namespaces, delete namespaces" in run.output
+    _is_whole(strict, run, asked=5, pods=3)
+    assert asfound.settled(given.state, before) == before
+    assert runner.left_behind() == []
+
+
+def _is_whole(repository: Path, run: Run, *, asked: int, pods: int) -> None:
+    data, profile = repository / ".kindcov/covdata", repository / ".kindcov/coverage.out"
+    (total,) = (percent for _, name, percent in Go().func(data) if name == "(statements)")
+    assert run.total() == f"{total}%"
+    ran = counts(profile, "web")
+    assert [ran[at] for at in FUNCTIONS] == [asked, 0, pods]

@@ -199,16 +199,31 @@ def test_the_pages_role_is_what_is_asked_for() -> None:
     assert block.text.strip() == nodepods.role(), "write it anew: python -c 'print(role())'"
 
 
-def test_all_missing_rights_are_named() -> None:
-    class Judge:
-        def create(self, review: dict[str, Any]) -> dict[str, Any]:
-            asked = review["spec"]["resourceAttributes"]
-            return {"status": {"allowed": asked["resource"] != "endpointslices"}}
+class Judge:
+    """An API server that refuses one thing."""
 
-    with pytest.raises(ClusterError) as caught:
-        nodepods.check_rights(Judge())  # type: ignore[arg-type]
-    assert caught.value.cause.endswith(": list endpointslices (discovery.k8s.io)")
-    assert nodepods.role() in caught.value.remedy
+    def __init__(self, *refused: str) -> None:
+        self._refused = dict(zip(("resource", "subresource"), refused, strict=False))
+
+    def create(self, review: dict[str, Any]) -> dict[str, Any]:
+        asked = review["spec"]["resourceAttributes"]
+        return {"status": {"allowed": not self._refused.items() <= asked.items()}}
+
+
+def test_all_missing_rights_are_named() -> None:
+    for without_nodes in (False, True):
+        with pytest.raises(ClusterError) as caught:
+            nodepods.check_rights(Judge("endpointslices"), without_nodes=without_nodes)  # type: ignore[arg-type]
+        assert caught.value.cause.endswith(": list endpointslices (discovery.k8s.io)")
+        assert nodepods.role() in caught.value.remedy
+
+
+def test_rights_on_nodes_can_be_done_without() -> None:
+    api: Any = Judge("nodes", "proxy")
+    assert nodepods.check_rights(api, without_nodes=True) == "get nodes/proxy"
+    with pytest.raises(ClusterError, match="does not let us"):
+        nodepods.check_rights(api, without_nodes=False)
+    assert nodepods.check_rights(Judge("none"), without_nodes=False) == ""  # type: ignore[arg-type]
 
 
 # Commands on nodes.
