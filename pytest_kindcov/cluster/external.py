@@ -45,7 +45,7 @@ class External(Engine):
     Args:
         cluster: the name by which it is known to us: that of the context, and a part of its id.
         context: of the kubeconfigs.
-        kubeconfigs: their paths, as KUBECONFIG holds them.
+        kubeconfigs: their paths: see `kubeconfig.places`.
         directory: private; has a kubeconfig with this context alone, and what is made from it.
         wanted: the engine of this machine that was asked for.
         sidecar: image of what reads coverage in workloads, where nodes cannot be reached; empty:
@@ -291,11 +291,17 @@ class ExternalCluster(KindCluster):
             except BaseException:
                 self._pods.close()
                 raise
-        if refusal:
-            self.sidecar, self.refusal, nodes = sidecar, refusal, []
         self.client = self.external.api
         self.nodes = [Node(_name(node), self.engine) for node in nodes]
+        if refusal:
+            self.do_without_nodes(refusal)
         self.whole = True
+
+    def do_without_nodes(self, why: str) -> bool:
+        """Have coverage read in workloads instead of on nodes, if an image for that was named."""
+        if self.external.sidecar:
+            self.sidecar, self.refusal, self.nodes = self.external.sidecar, why, []
+        return bool(self.external.sidecar)
 
     def reach(self, last: Owner | None) -> dict[str, str]:
         """What to note of the cluster, so that another process can give it back.

@@ -300,6 +300,18 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         """
         return {}
 
+    def do_without_nodes(self, why: str) -> bool:  # noqa: ARG002
+        """Have coverage read in workloads instead of on nodes, from now on.
+
+        Args:
+            why: what is wrong with the nodes.
+
+        Returns:
+            Whether that can be: never on Kind's own.
+
+        """
+        return False
+
     def let_go(self) -> None:
         """What is left to do when a cluster was given back: for Kind's, nothing."""
 

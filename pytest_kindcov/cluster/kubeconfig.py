@@ -16,13 +16,16 @@ _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFil
 
 
 def places(named: str = "") -> str:
-    """The user's kubeconfigs: paths as KUBECONFIG holds them.
+    """The user's kubeconfigs: absolute paths, parted as KUBECONFIG parts them.
 
     Args:
         named: the one that was named for this run, if any.
 
     """
-    return named or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube/config")
+    paths = named or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    return os.pathsep.join(
+        str(Path(path).expanduser().absolute()) for path in paths.split(os.pathsep) if path
+    )
 
 
 def extract(context: str, paths: str, target: Path) -> None:
@@ -30,7 +33,7 @@ def extract(context: str, paths: str, target: Path) -> None:
 
     Args:
         context: its name.
-        paths: of kubeconfigs, as KUBECONFIG holds them; the first that has a name counts.
+        paths: of `places`; the first that has a name counts.
         target: the file.
 
     Raises:
@@ -39,8 +42,7 @@ def extract(context: str, paths: str, target: Path) -> None:
     """
     found: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
     for text in filter(None, paths.split(os.pathsep)):
-        path = Path(text).expanduser().absolute()
-        for kind, name, values in _entries(path):
+        for kind, name, values in _entries(Path(text)):
             found[kind].setdefault(name, values)
     chosen = found["contexts"].get(context)
     if chosen is None:

@@ -107,6 +107,7 @@ def _inject(node: Node, *, listed: bool) -> None:
         raise ClusterError(
             f"node {node.name}: coverage cannot be injected",
             cause=str(error),
-            remedy="the node needs runc, jq and bash, as Kind's node images have them",
+            remedy="the node needs runc, jq and bash, as Kind's node images have them; on other"
+            " clusters --kind-coverage-sidecar does without the nodes",
             slug="node-not-prepared",
         ) from error

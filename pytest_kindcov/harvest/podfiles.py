@@ -149,6 +149,9 @@ def _unpack(archive: bytes, containers: list[files.Container], problems: list[st
                 elif name in container.files or len(container.files) < files.MAX_FILES:
                     content = tar.extractfile(member)
                     container.files[name] = content.read() if content else b""
+                else:
+                    problem = f"{container.title}: files skipped, more than is plausible"
+                    problems += [problem] if problem not in problems else []
     except (tarfile.TarError, EOFError):
         return False  # cut off: it changed while it was read
     return ended

@@ -113,9 +113,13 @@ class Provider:
             workloads = deploy.workloads(loaded.objects, spec.home)
             deployed = deploy.Deployed.of(loaded, spec)
         ports = cluster.forwarded if forward.port_target(loaded, spec) else ()
-        port = forward.expose(api, loaded, spec, ports)
+        # Old pods' addresses stay in kube-proxy's rules for a while, and lead nowhere: none may get
+        # there. On a new cluster there are none, and the address is made while the pods come up.
+        renewed = cluster.ledger is not None
+        port = 0 if renewed else forward.expose(api, loaded, spec, ports)
         host = cluster.engine.address(cluster.entry.name)  # asked while the pods come up
         self._wait_ready(api, workloads, spec)
+        port = forward.expose(api, loaded, spec, ports) if renewed else port
         for hook in phases.after:
             self._run(api, hook, spec)
         service = replace(

@@ -137,6 +137,7 @@ class Obtain:
                 timeout=_READY,
                 patience=ANSWERS,
                 cancel=self._run.cancel,
+                whole=not self._engine.external,
             )
         except KindCovError:
             if untouched:
@@ -228,7 +229,12 @@ class Obtain:
 
 
 def wait_ready(
-    api: Callable[[], Api], *, timeout: float, patience: float, cancel: threading.Event
+    api: Callable[[], Api],
+    *,
+    timeout: float,
+    patience: float,
+    cancel: threading.Event,
+    whole: bool = True,
 ) -> None:
     """Wait until all nodes are Ready, and pods can be made.
 
@@ -237,6 +243,7 @@ def wait_ready(
         timeout: seconds.
         patience: seconds within which the API server must answer, each time that it is asked.
         cancel: when set, waiting is given up.
+        whole: whether all nodes must be; of a large cluster some may be away for long.
 
     Raises:
         ClusterError: not within the time.
@@ -258,7 +265,7 @@ def wait_ready(
                 ) from error
             return False
         answered = time.monotonic()
-        return bool(account) and all(map(_is_ready, seen))
+        return bool(account) and (all if whole else any)(map(_is_ready, seen))
 
     wait_until(
         ready,

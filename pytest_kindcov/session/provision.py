@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -199,19 +200,31 @@ class Provision:
             self._tasks.append(self._pool.submit(self._name_orphans, engine))
         cluster = Obtain(self.run, engine, self._begun).cluster()
         self.run.phase("cluster", self.run.begin)
-        if settings.coverage and cluster.sidecar:
-            from pytest_kindcov.harvest.podfiles import PodFiles
-
-            assert cluster.client is not None
-            self.injected = True
-            self.files = PodFiles(cluster.client)
-        elif settings.coverage:
-            from pytest_kindcov.harvest.inject import inject
-
-            inject(cluster.nodes, listed=engine.external)
-            self.injected = True
-            self._recording.start(cluster.nodes, self.api)
+        if settings.coverage:
+            self._cover(cluster)
         return cluster
+
+    def _cover(self, cluster: KindCluster) -> None:
+        """Let containers have GOCOVERDIR from now on: by the nodes, else by their workloads."""
+        from pytest_kindcov.harvest import inject
+
+        try:
+            inject.inject(cluster.nodes, listed=cluster.engine.external)
+        except ClusterError as error:
+            nodes = cluster.nodes
+            if not cluster.do_without_nodes(error.headline):
+                raise
+            for node in nodes:
+                with contextlib.suppress(KindCovError):  # what was changed before can be put back
+                    inject.remove([node])
+        self.injected = True
+        if not cluster.sidecar:
+            self._recording.start(cluster.nodes, self.api)
+            return
+        from pytest_kindcov.harvest.podfiles import PodFiles
+
+        assert cluster.client is not None
+        self.files = PodFiles(cluster.client)
 
     def _begun(self, cluster: KindCluster) -> None:
         self.cluster = cluster
@@ -259,7 +272,13 @@ class Provision:
         from pytest_kindcov.session.obtain import ANSWERS, wait_ready
 
         try:
-            wait_ready(self.api, timeout=_READY, patience=ANSWERS, cancel=self.run.cancel)
+            wait_ready(
+                self.api,
+                timeout=_READY,
+                patience=ANSWERS,
+                cancel=self.run.cancel,
+                whole=not self._engine.external,
+            )
         except ClusterError as error:
             from pytest_kindcov.cluster.failure import explain
 

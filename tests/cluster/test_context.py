@@ -596,6 +596,24 @@ def test_rights_without_nodes(given: Given, runner: Runner, user: Runner, strict
     assert runner.left_behind() == []
 
 
+@ONE_ENGINE
+def test_node_that_lacks_a_program(
+    given: Given, runner: Runner, user: Runner, strict: Path
+) -> None:
+    args = ["--kind-coverage", "--kind-coverage-kube-context=enough", "-k", "asked"]
+    given.on(given.nodes[1], "mv", "/usr/bin/jq", "/usr/bin/jq.away")
+    try:
+        before = given.state()
+        run = user(strict, *args, f"--kind-coverage-sidecar={TOOLS}")
+        assert asfound.settled(given.state, before) == before
+    finally:
+        given.on(given.nodes[1], "mv", "/usr/bin/jq.away", "/usr/bin/jq")
+    assert run.code == 0
+    assert f"reached (node {given.nodes[1]}: coverage cannot be injected" in run.output
+    _is_whole(strict, run, asked=5, pods=3)
+    assert runner.left_behind() == []
+
+
 def _is_whole(repository: Path, run: Run, *, asked: int, pods: int) -> None:
     data, profile = repository / ".kindcov/covdata", repository / ".kindcov/coverage.out"
     (total,) = (percent for _, name, percent in Go().func(data) if name == "(statements)")

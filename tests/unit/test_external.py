@@ -98,6 +98,17 @@ def test_kubeconfig_that_is_none(tmp_path: Path, text: str) -> None:
     assert str(path) in caught.value.what
 
 
+def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process, elsewhere, is to find them too."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("KUBECONFIG", f"a:{tmp_path}/b:")
+    assert kubeconfig.places() == f"{tmp_path}/a:{tmp_path}/b"
+    assert kubeconfig.places("c") == f"{tmp_path}/c"
+    monkeypatch.delenv("KUBECONFIG")
+    assert kubeconfig.places() == "/home/me/.kube/config"
+
+
 # Options.
 
 
