@@ -279,6 +279,8 @@ class NodePods:
         try:
             self._api.create(_pod(node))
         except ClusterError as error:
+            if error.slug != "api-refused":
+                raise
             raise Refused(
                 f"node {name}: no privileged pod can be made there",
                 cause=error.cause,

@@ -576,7 +576,7 @@ def test_nothing_privileged_is_admitted(
     finally:
         given.kubectl("delete", "-f", "-", stdin=POLICY)
     assert run.code == 0
-    assert "6 containers, 12 files, 3 nodes" in run.output
+    assert "6 containers, 12 files, " in run.output
     assert "WARNING nothing is known of which test ran what" in run.output
     _is_whole(strict, run, asked=9, pods=6)
     assert asfound.settled(given.state, before) == before

@@ -176,6 +176,21 @@ def test_pod_changes_nothing_of_the_node() -> None:
         assert spec["activeDeadlineSeconds"]
 
 
+@pytest.mark.parametrize("slug", ["api-refused", "api-unreachable"])
+def test_only_an_answer_is_a_refusal(slug: str) -> None:
+    """An API server that is away is no reason to do without the nodes."""
+
+    class Api:
+        def create(self, _: Any) -> Any:
+            raise ClusterError("no", cause="why", slug=slug)
+
+    pods = nodepods.NodePods(Api(), "run")  # type: ignore[arg-type]
+    with pytest.raises(ClusterError) as caught:
+        pods._create(node(pause=1))
+    assert isinstance(caught.value, nodepods.Refused) == (slug == "api-refused")
+    assert caught.value.cause == "why"
+
+
 def test_names_of_pods() -> None:
     long = nodepods.pod_name("node." * 50)
     assert len(long) < 30
