@@ -20,6 +20,8 @@ from pytest_kindcov.report import place
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pytest_kindcov.cluster.owners import Owner
+
 _CALL = 30.0  # seconds
 _IMAGE = 60.0
 _OLDEST_KIND = (0, 30)
@@ -76,6 +78,7 @@ class Doctor:
             note(*_networks(engine))
         for engine in engines:
             note(*left(engine))
+        note(*map(_not_given_back, orphans.borrowed_by_api()))
         return preflight.worst(checks) != FAIL, engines
 
     def _engines(self, note: Callable[[Check], None]) -> list[Engine]:
@@ -174,11 +177,7 @@ def left(engine: Engine) -> list[Check]:
         remedy = f"`kindcov harvest --cluster {name}` saves its coverage, " if orphan.nodes else ""
         remedy += "`kindcov doctor --remove` removes it"
         checks.append(Check("orphans", WARN, str(orphan), remedy, "orphan"))
-    for owner in found.borrowed:
-        line = f"cluster {owner.cluster} ({engine.name}) was not given back by {owner}"
-        remedy = f"`kindcov harvest --cluster {owner.cluster}` saves its coverage,"
-        remedy += " `kindcov doctor --remove` gives it back as it was before"
-        checks.append(Check("orphans", WARN, line, remedy, "cluster-not-given-back"))
+    checks += map(_not_given_back, found.borrowed)
     for name in found.unknown:
         line = f"cluster {name} ({engine.name}): its run is not known on this machine"
         remedy = f"if nobody uses it: `kind delete cluster --name {name}`"
@@ -190,21 +189,35 @@ def left(engine: Engine) -> list[Check]:
     return checks or [Check("orphans", OK, f"{engine.name}: none")]
 
 
+def _not_given_back(owner: Owner) -> Check:
+    line = f"cluster {owner.cluster} ({owner.engine}) was not given back by {owner}"
+    remedy = f"`kindcov harvest --cluster {owner.cluster}` saves its coverage,"
+    remedy += " `kindcov doctor --remove` gives it back as it was before"
+    return Check("orphans", WARN, line, remedy, "cluster-not-given-back")
+
+
 def remove(engines: list[Engine], tell: Callable[[str], None], kind: Path | None = None) -> bool:
     """Remove what dead runs left, and give back what they used; whether all of it could be."""
     from pytest_kindcov.session.borrowed import restore_dead
 
     whole = True
+
+    def give_back(owner: Owner, engine: Engine | None) -> None:
+        nonlocal whole
+        name = f"cluster {owner.cluster}"
+        try:
+            problems = restore_dead(owner, engine, kind)
+        except KindCovError as error:
+            problems = [f"{name} could not be given back: {error.headline}"]
+        whole = whole and not problems
+        tell("\n".join(problems) or f"gave back {name}, of {owner}")
+
+    for owner in orphans.borrowed_by_api():
+        give_back(owner, None)
     for engine in engines:
         found = orphans.find(engine, engine.clusters())
         for owner in found.borrowed:
-            name = f"cluster {owner.cluster}"
-            try:
-                problems = restore_dead(owner, engine, kind)
-            except KindCovError as error:
-                problems = [f"{name} could not be given back: {error.headline}"]
-            whole = whole and not problems
-            tell("\n".join(problems) or f"gave back {name}, of {owner}")
+            give_back(owner, engine)
         for orphan in found.orphans:
             try:
                 orphans.remove(orphan, engine)

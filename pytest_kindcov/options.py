@@ -173,6 +173,18 @@ OPTIONS = (
         "Use this Kind cluster, which is there already, and give it back as it was",
         metavar="NAME",
     ),
+    Option(
+        "kube_context",
+        "",
+        "Use the cluster of this context of the kubeconfig, and give it back as it was",
+        metavar="CTX",
+    ),
+    Option(
+        "sidecar",
+        "",
+        "Image with sh and tar: reads coverage in that cluster's pods if it lets none on its nodes",
+        metavar="IMAGE",
+    ),
     Option("dir", ".kindcov", "Directory for coverage data and reports", metavar="DIR"),
     Option(
         "context",
@@ -315,6 +327,8 @@ class Settings:
     kind_config: str
     keep: str
     cluster: str
+    kube_context: str
+    sidecar: str
     dir: Path
     context: str
     poll: float
@@ -426,6 +440,7 @@ def resolve(config: pytest.Config) -> Settings:
         raise pytest.UsageError(
             f"{sources['patch_under']}: say since which commit: --kind-coverage-compare=REF"
         )
+    _external(values, sources)
     values["dir"] = config.rootpath / values["dir"]
     coverage, source = _coverage(config)
     if source:
@@ -439,6 +454,36 @@ def resolve(config: pytest.Config) -> Settings:
         **values,
         **kinds,
     )
+
+
+# What is said of a cluster that a run makes, or that an engine has.
+_OF_KIND = ("cluster", "node_image", "kind_bin", "kind_config", "keep")
+
+
+def _external(values: dict[str, Any], sources: dict[str, str]) -> None:
+    """With a context, options for Kind's clusters are errors, or were meant for other runs.
+
+    Raises:
+        pytest.UsageError: one was said as near as the context was, or nearer.
+
+    """
+    if not values["kube_context"]:
+        if sources.get("sidecar", "").startswith("--"):
+            raise pytest.UsageError(f"{sources['sidecar']} is for --kind-coverage-kube-context")
+        return
+    here = _nearness(sources["kube_context"])
+    for option in OPTIONS:
+        if option.name in _OF_KIND and option.name in sources:
+            if values[option.name] != option.default and _nearness(sources[option.name]) >= here:
+                raise pytest.UsageError(
+                    f"{sources['kube_context']} and {sources[option.name]}: the cluster of a"
+                    " context is no cluster of kind's: say one of them"
+                )
+            values[option.name] = option.parse(option.default)
+
+
+def _nearness(source: str) -> int:
+    return 2 if source.startswith("--") else 1 if source.startswith("env ") else 0
 
 
 def _lookup(config: pytest.Config, option: Option) -> tuple[tuple[str, ...], str]:
@@ -481,6 +526,12 @@ def _pytest_kind(
     if get("keep_cluster") and not sources.get("keep", "").startswith("--"):
         values["keep"] = "always"
     name = "" if name == "pytest-kind" else name
+    if values["kube_context"]:
+        values["keep"] = "never"
+    if name and values["kube_context"]:
+        raise pytest.UsageError(
+            f"--cluster-name={name} and {sources['kube_context']}: say one of them"
+        )
     if name and values["cluster"]:
         raise pytest.UsageError(
             f"--cluster-name={name} and {sources['cluster']}: {values['cluster']}: say one of them"

@@ -191,9 +191,14 @@ class RemoteLive:
 
 def attached(info: dict[str, Any]) -> KindCluster:
     """The handle of the cluster that the owner published."""
-    from pytest_kindcov.cluster.engine import Engine
+    from pytest_kindcov.cluster.engine import EXTERNAL, Engine
     from pytest_kindcov.cluster.kind import KindCluster
 
+    if info["engine"] == EXTERNAL:
+        from pytest_kindcov.cluster.external import External, ExternalCluster
+
+        engine = External(EXTERNAL, cluster=info["name"], directory=Path(info["directory"]))
+        return ExternalCluster(engine, Path(info["kubectl"]))
     cluster = KindCluster(
         info["name"],
         Path(info["directory"], "kubeconfig"),

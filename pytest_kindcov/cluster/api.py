@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from pytest_kindcov.errors import ClusterError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from pytest_kindcov.cluster.bridge import Connection
     from pytest_kindcov.cluster.execute import Executed
 
 Object = dict[str, Any]
@@ -274,6 +276,57 @@ class Api:
         where = namespace, pod, container
         return execute.run(self._http.configuration, where, command, timeout)
 
+    def forward(self, namespace: str, pod: str, port: int) -> socket.socket:
+        """A connection to a port of a pod.
+
+        Raises:
+            ClusterError: the API server refused it.
+
+        """
+        from pytest_kindcov.cluster import execute
+
+        return execute.forward(self._http.configuration, namespace, pod, port)
+
+    def fetch(
+        self, where: tuple[str, str, str], command: Sequence[str], *, limit: int, timeout: float
+    ) -> bytes:
+        """What a command in a container prints, whatever its exit code; see `bridge.fetch`.
+
+        Raises:
+            ClusterError: it could not be run, or ran longer than `timeout` seconds.
+
+        """
+        from websocket import WebSocketException
+
+        from pytest_kindcov.cluster import bridge
+
+        try:
+            return bridge.fetch(self.connection(), where, command, limit=limit, timeout=timeout)
+        except (OSError, WebSocketException) as error:
+            raise ClusterError(
+                f"cannot run {command[0]} in {'/'.join(where)}",
+                cause=str(error),
+                remedy="is the program in the image?",
+                slug="exec-refused",
+            ) from error
+
+    def connection(self) -> Connection:
+        """How the API server is reached, as this client does it; a token is a fresh one."""
+        from pytest_kindcov.cluster.bridge import Connection
+
+        made = self._http.configuration
+        token = made.auth_settings().get("BearerToken") or {}
+        return Connection(
+            server=made.host,
+            authority=made.ssl_ca_cert or "",
+            verify=bool(made.verify_ssl),
+            server_name=made.tls_server_name or "",
+            certificate=made.cert_file or "",
+            key=made.key_file or "",
+            authorization=token.get("value") or "",
+            proxy=made.proxy or "",
+        )
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -310,6 +363,10 @@ def import_ahead(*, low: bool) -> None:
 
 class Absent(ClusterError):
     """There is no such object."""
+
+
+class Present(ClusterError):
+    """There is such an object already."""
 
 
 class UnknownKind(ClusterError):
@@ -356,8 +413,11 @@ def _told(what: str) -> Iterator[None]:
 def refused(what: str, error: Any, slug: str = "api-refused") -> ClusterError:
     """What the API server said when it refused something."""
     try:
-        message = str(json.loads(error.body)["message"])
+        told = json.loads(error.body)
+        message, reason = str(told["message"]), told.get("reason")
     except (TypeError, ValueError, KeyError):
-        message = str(error.reason or error)
-    kind = Absent if error.status == 404 else ClusterError
+        message, reason = str(error.reason or error), ""
+    kind = {404: Absent}.get(error.status, ClusterError)
+    if reason == "AlreadyExists":
+        kind = Present
     return kind(what, cause=message, slug=slug)

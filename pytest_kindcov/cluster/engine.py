@@ -25,6 +25,8 @@ _PROBE = 60
 _CALL = 60
 CLUSTER_LABEL = "io.x-k8s.kind.cluster"
 OWN_NODE_IMAGE = "localhost/kindcov-node"
+EXTERNAL = "kubernetes"
+"""In the place of an engine's name: a cluster that is reached by its API alone."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,18 @@ class Engine:
     """docker or podman, by command line: the one interface that both have."""
 
     name: str
-    """`docker` or `podman`."""
+    """`docker` or `podman`; `EXTERNAL` for what stands in an engine's place."""
     reaches_nodes: bool = True
     """Whether node addresses are reachable from here: not in rootless engines and those in a VM."""
     arch: str = ""
     """Go's name of the architecture that its containers run on; empty when it was not asked."""
     info: str = field(default="", compare=False, repr=False)
     """What its `info` said when it was found; may be empty."""
+
+    @property
+    def external(self) -> bool:
+        """Whether this stands in an engine's place: the nodes are no containers of ours."""
+        return self.name == EXTERNAL
 
     @cached_property
     def kind_env(self) -> dict[str, str]:

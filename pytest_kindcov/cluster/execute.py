@@ -1,4 +1,4 @@
-"""A command in a container, by way of the API server."""
+"""A command in a container, or a connection to a pod, by way of the API server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pytest_kindcov.cluster import api
 from pytest_kindcov.errors import ClusterError
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
 _CONNECT = (5, 30)  # seconds to connect, and for an answer
@@ -86,6 +87,29 @@ def run(
             slug="exec-refused",
         )
     return done
+
+
+def forward(configuration: Any, namespace: str, pod: str, port: int) -> socket.socket:
+    """A connection to a TCP port of a pod.
+
+    Raises:
+        ClusterError: the API server refused it, or does not answer.
+
+    """
+    from kubernetes import client
+    from kubernetes.client.exceptions import ApiException
+    from kubernetes.stream import portforward
+
+    core = client.CoreV1Api(client.ApiClient(configuration=configuration))
+    try:
+        made = portforward(
+            core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port)
+        )
+    except ApiException as error:
+        raise api.refused(f"cannot connect to {namespace}/{pod}", error, "exec-refused") from error
+    # The library's own class is only for clients that set TCP's options.
+    connection: socket.socket = made.socket(port)._socket
+    return connection
 
 
 def _exit_code(status: dict[str, Any]) -> int:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from pytest_kindcov.cluster.api import Api
     from pytest_kindcov.cluster.ledger import Ledger
+    from pytest_kindcov.cluster.owners import Owner
 
 FORWARDED = range(30950, 30966)
 """Node ports published on the host where node addresses cannot be reached: one for each service."""
@@ -87,6 +88,10 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         """A client of its API server, as soon as one is needed."""
         self.ledger: Ledger | None = None
         """What is changed on a cluster that is to be given back as it was; None for one of ours."""
+        self.sidecar = ""
+        """Where nodes cannot be reached: image of what reads coverage in workloads instead."""
+        self.refusal = ""
+        """Why nodes cannot be reached."""
         self.whole = False
         """Whether kind made it to the end, in this run or before."""
         _proxy.bypass("127.0.0.1", "localhost")  # where the API server is
@@ -121,6 +126,11 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
     def nodes(self) -> list[Node]:
         """The cluster's nodes, control planes first; asked for once, when the cluster is there."""
         return [Node(name, self.engine) for name in self.engine.nodes(self.name)]
+
+    @cached_property
+    def entry(self) -> Node:
+        """The node by which services are reached."""
+        return self.nodes[0]
 
     @cached_property
     def forwarded(self) -> Sequence[int]:
@@ -280,6 +290,30 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             return
         sinks = [self.engine.exec_args(node.name, IMPORT) for node in nodes]
         _run.pipe(self.engine.save_args(docker_image), sinks, timeout=_LOAD)
+
+    def reach(self, last: Owner | None) -> dict[str, str]:  # noqa: ARG002
+        """What to note of a cluster besides its name, so that others can reach it: nothing.
+
+        Args:
+            last: who had it before.
+
+        """
+        return {}
+
+    def do_without_nodes(self, why: str) -> bool:  # noqa: ARG002
+        """Have coverage read in workloads instead of on nodes, from now on.
+
+        Args:
+            why: what is wrong with the nodes.
+
+        Returns:
+            Whether that can be: never on Kind's own.
+
+        """
+        return False
+
+    def let_go(self) -> None:
+        """What is left to do when a cluster was given back: for Kind's, nothing."""
 
     def booted(self) -> list[Node]:
         """The nodes whose containerd answers: kind goes on creating the cluster for long after."""

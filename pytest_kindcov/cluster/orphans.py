@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_kindcov.cluster import owners
+from pytest_kindcov.cluster.engine import EXTERNAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,6 +82,15 @@ def find(engine: Engine, clusters: Mapping[str, Sequence[Container]]) -> Found:
     unknown = [name for name in clusters if name not in known and _OURS.fullmatch(name)]
     kept = [owner for name, owner in known.items() if owner.kept and name in clusters]
     return Found(tuple(orphans), tuple(sorted(unknown)), tuple(kept), tuple(borrowed))
+
+
+def borrowed_by_api() -> list[Owner]:
+    """Dead runs that did not give back a cluster which no engine has: see `cluster.external`."""
+    return [
+        owner
+        for owner in owners.owners().values()
+        if owner.engine == EXTERNAL and owner.attached and owner.alive() is False
+    ]
 
 
 def remove(orphan: Orphan, engine: Engine) -> None:

@@ -49,6 +49,7 @@ class Owner:
         since: seconds since 1970.
         kept: whether the cluster was to stay, and no run has it now.
         attached: whether it was there before the run, which is to give it back as it was.
+        reach: how a cluster is reached that no engine has: see `External.reach`.
         before: what was noted of such a cluster before, as plain values; None: nothing.
         key: what it was made from, by name of the part; empty where nobody may take it.
 
@@ -65,6 +66,7 @@ class Owner:
     since: float = 0.0
     kept: bool = False
     attached: bool = False
+    reach: dict[str, str] = field(default_factory=dict)
     before: dict[str, Any] | None = None
     key: dict[str, str] = field(default_factory=dict)
 
@@ -86,7 +88,7 @@ class Owner:
 
     def is_of(self, engine: Engine) -> bool:
         """Whether its cluster is one of this engine's."""
-        return (self.engine, self.endpoint) == (engine.name, _endpoint())
+        return (self.engine, self.endpoint) == (engine.name, _endpoint(engine))
 
 
 def claim(
@@ -96,6 +98,7 @@ def claim(
     *,
     attached: bool = False,
     key: dict[str, str] | None = None,
+    reach: dict[str, str] | None = None,
 ) -> bool:
     """Take a cluster for this process, before it is made or used, until it is released or kept.
 
@@ -118,7 +121,7 @@ def claim(
     owner = Owner(
         cluster=cluster,
         engine=engine.name,
-        endpoint=_endpoint(),
+        endpoint=_endpoint(engine),
         pid=pid,
         started=started(pid),
         machine=machine(),
@@ -126,6 +129,7 @@ def claim(
         project=str(Path.cwd()),
         since=time.time(),
         attached=attached,
+        reach=reach or {},
         before=before,
         key=key or {},
     )
@@ -270,7 +274,9 @@ def machine() -> tuple[str, str, str]:
     return host, read("/proc/sys/kernel/random/boot_id"), namespace
 
 
-def _endpoint() -> str:
+def _endpoint(engine: Engine) -> str:
+    if engine.external:  # the name says which cluster it is
+        return ""
     return " ".join(f"{name}={os.environ[name]}" for name in _ENDPOINTS if os.environ.get(name))
 
 

@@ -35,7 +35,9 @@ sub container {
     my @found = grep { $_ ne $own } slurp("$proc/$_[0]/cgroup") =~ /(?<![0-9a-f])([0-9a-f]{64})(?![0-9a-f])/g;
     return @found ? $found[-1] : '';
 }
-$own = container('self');    # the node's own id, where the cgroup namespace is the host's
+# The node's own id, where the cgroup namespace is the host's. Its first process is not in a pod, as
+# this may be.
+$own = container(1);
 
 sub exe {
     my @stat = stat "$proc/$_[0]/exe" or return '';

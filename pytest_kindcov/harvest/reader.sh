@@ -188,7 +188,9 @@ list() {
   answer "${found:+$found$'\n'}" 0
 }
 
-container self # the node's own id, where the cgroup namespace is the host's
+# The node's own id, where the cgroup namespace is the host's. Its first process is not in a pod, as
+# this may be.
+container 1
 own=$id
 number='([0-9]{1,15})'
 while IFS= read -r request; do

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_kindcov.cluster import owners
-from pytest_kindcov.cluster.engine import find_cluster
+from pytest_kindcov.cluster import external, owners
+from pytest_kindcov.cluster.engine import EXTERNAL, find_cluster
 from pytest_kindcov.cluster.kind import KindCluster
 from pytest_kindcov.cluster.node import Node
 from pytest_kindcov.errors import ClusterError, KindCovError
@@ -43,8 +43,11 @@ def rescue(name: str, *, engine: str, kind: Path | None, directory: Path) -> Har
         ClusterError: there is no such cluster, or its run goes on.
 
     """
-    found, containers = find_cluster(name, engine)
-    owner = owners.owners(found).get(name)
+    known = {owner.cluster: owner for owner in owners.owners().values()}.get(name)
+    found, containers = (
+        (None, []) if known is not None and known.engine == EXTERNAL else find_cluster(name, engine)
+    )
+    owner = known if found is None else owners.owners(found).get(name)
     if owner is not None and owner.alive() and not owner.kept:
         raise ClusterError(
             f"cluster {name} is in use",
@@ -52,11 +55,15 @@ def rescue(name: str, *, engine: str, kind: Path | None, directory: Path) -> Har
             remedy="it harvests by itself when it ends",
             slug="cluster-in-use",
         )
-    nodes = [Node(container.name, found) for container in containers]
-    running = [Node(container.name, found) for container in containers if container.running]
-    recorder = Recorder(running, Running(), lambda _: None, 0)
     with tempfile.TemporaryDirectory(prefix="kindcov-") as scratch:
-        cluster = KindCluster(name, Path(scratch, "kubeconfig"), kind_path=kind, engine=found)
+        if found is not None or owner is None:
+            cluster = KindCluster(name, Path(scratch, "kubeconfig"), kind_path=kind, engine=found)
+        else:
+            cluster = external.again(owner, Path(scratch))
+            containers = cluster.engine.clusters()[name]
+        nodes = [Node(container.name, cluster.engine) for container in containers]
+        running = [node for node, each in zip(nodes, containers, strict=True) if each.running]
+        recorder = Recorder(running, Running(), lambda _: None, 0)
         api, why = _api(cluster, containers) if running else (None, "no node runs")
         try:
             for _ in range(_READINGS if running else 0):
@@ -82,7 +89,7 @@ def _api(cluster: KindCluster, containers: list[Container]) -> tuple[Api | None,
         cluster.take(containers)
         from pytest_kindcov.cluster.api import Api
 
-        api = Api(cluster.kubeconfig_path, cluster.path / "kinds.json")
+        api = cluster.client or Api(cluster.kubeconfig_path, cluster.path / "kinds.json")
         api.list("v1", "Node")
     except KindCovError as error:
         return None, error.headline

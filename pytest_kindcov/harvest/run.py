@@ -17,7 +17,7 @@ from pytest_kindcov.harvest.stop import Ends, stop
 from pytest_kindcov.report import combine, contexts, datafile, model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_kindcov.cluster.api import Api, Object
     from pytest_kindcov.cluster.node import Node
@@ -62,6 +62,7 @@ def harvest(
     own: Repository,
     live: tuple[Recorder, Probes | None] | None = None,
     allow: Sequence[str] = (),
+    collect: Callable[[], files.Collected] | None = None,
     append: bool = False,
 ) -> Harvest:
     """Harvest all containers of all nodes, those of other people's workloads included.
@@ -74,6 +75,7 @@ def harvest(
         own: the repository.
         live: what was read of the running services, and of their probes; without these nothing is
             known of who ran what.
+        collect: gives the files of all containers; default: off the nodes.
         allow: verdicts by which data may be lost, `KIND` or `KIND:GLOB`.
         append: whether earlier runs' data stay and count; else they go.
 
@@ -89,9 +91,10 @@ def harvest(
             probes.learn(pods, recorder)
     if recorder is not None:
         recorder.stopping()
-    before = files.collect(nodes)
+    collect = collect or (lambda: files.collect(nodes))
+    before = collect()
     ends = stop(api, before.containers, {service.image for service in services}) if api else Ends()
-    after = files.collect(nodes)
+    after = collect()
     containers = _counting(before, after, recorder)
     result.problems += after.problems
     result.errors += [*([ends.error] if ends.error else []), *after.errors.values()]
@@ -147,7 +150,11 @@ def harvest(
     count = sum(len(container.files) for container in with_data)
     result.extent = ", ".join(
         _counted(number, word)
-        for number, word in ((len(with_data), "container"), (count, "file"), (len(nodes), "node"))
+        for number, word in (
+            (len(with_data), "container"),
+            (count, "file"),
+            (len(nodes) or len({container.node for container in with_data}), "node"),
+        )
     )
     return result
 

@@ -22,12 +22,27 @@ foreign_files() { # whether a directory on the node holds anything but coverage 
   ls -A -- "$1" 2>/dev/null | grep -qvE '^(tmp\.)?cov(meta|counters)\.'
 }
 
+wanted() { # whether the container of a config.json is to get one: all are, unless there is a list
+  local found its=() namespace image container pod
+  [[ -e $base/wanted ]] || return 0
+  found=$(jq -r '.annotations | [.["io.kubernetes.cri." + ("sandbox-namespace", "image-name",
+    "container-name", "sandbox-name")]] | .[]' "$1")
+  mapfile -t its <<< "$found"
+  while read -r namespace image container pod; do
+    [[ ${its[0]} == "$namespace" ]] || continue
+    [[ ${its[1]} != "$image" ]] || return 0
+    [[ ${its[2]} != "$container" || ${its[3]}- != "$pod"-* ]] || return 0
+  done < "$base/wanted"
+  return 1
+}
+
 give_directory() {
   local bundle=$1 config=$1/config.json id dir own source target=$inside
   id=${bundle##*/}
   [[ $id =~ ^[0-9a-f]{64}$ ]] || return
   # Not for a pod's sandbox.
   jq -e '.annotations["io.kubernetes.cri.container-type"] == "container"' "$config" >/dev/null || return
+  wanted "$config" || return
   own=$(jq -r '[.process.env[]? | select(startswith("GOCOVERDIR=/"))] | last // "" | .[11:]' "$config")
   if [[ -n $own && $own != "$inside" ]]; then
     # The workload's own choice stays, with our directory under it, unless other files live there.

@@ -127,16 +127,18 @@ def connect(
     spec: ServiceSpec,
     address: tuple[str, int],
     *,
+    entry: Node,
     cancel: threading.Event | None = None,
 ) -> GoService:
     """Wait until the service's port answers, and return the handle.
 
     Args:
         api: the cluster.
-        nodes: all its nodes.
+        nodes: all its nodes that can be asked.
         manifests: the service's.
         spec: the service.
-        address: of the first node, and the node port; 0 for none.
+        address: of the entry, and the node port; 0 for none.
+        entry: the node by which the service is reached.
         cancel: when set, waiting is given up.
 
     Raises:
@@ -145,15 +147,14 @@ def connect(
     """
     namespace = _namespace(manifests, spec)
     host, port = address
-    entry = port_target(manifests, spec)
-    if not port or entry is None:
+    target_of = port_target(manifests, spec)
+    if not port or target_of is None:
         return GoService(spec.title, namespace, "", 0, worker=spec.worker)
-    node = nodes[0]
-    protocols = tuple(entry.targets)
-    if not node.engine.reaches_nodes:
-        host, port = "127.0.0.1", node.engine.published(node.name, port)
+    protocols = tuple(target_of.targets)
+    if not entry.engine.reaches_nodes:
+        host, port = "127.0.0.1", entry.engine.published(entry.name, port)
         protocols = ("TCP",)  # kind publishes no other
-        if "TCP" not in entry.targets:
+        if "TCP" not in target_of.targets:
             raise DeployError(
                 f"service {spec.title}: its UDP port {spec.port} cannot be reached from here",
                 cause="the nodes' addresses cannot, and kind publishes their ports for TCP only",
@@ -164,7 +165,7 @@ def connect(
     service = GoService(spec.title, namespace, host, port, worker=spec.worker, protocols=protocols)
     if "TCP" not in protocols:
         return service  # nothing answers a UDP packet but the service itself
-    selector, target = entry.selector, entry.target
+    selector, target = target_of.selector, target_of.target
     wanted = _number(manifests, target)
     problem = ""
     begin = time.monotonic()
@@ -177,7 +178,7 @@ def connect(
             problem = str(error)
         else:
             return True
-        if time.monotonic() - begin > _OPEN:
+        if nodes and time.monotonic() - begin > _OPEN:
             pods = select(api, namespace, selector)
             listening = {_title(pod): _ports(nodes, pod) for pod in pods}
             if not any(wanted in ports for ports in listening.values()):

@@ -22,6 +22,7 @@ from pytest_kindcov.service import (
     image,
     jobs,
     manifests,
+    patching,
     rollout,
     sources,
     workers,
@@ -101,6 +102,8 @@ class Provider:
                 api, shared, replace(spec, namespace=""), once=self.once, cancel=self.cancel
             )
         manifests.prepare(loaded, spec)
+        if cluster.sidecar and self.coverage:
+            patching.patch(loaded, spec, cluster.sidecar)
         deployed = deploy.Deployed.of(loaded, spec)
         self._claim(spec, loaded, deployed)
         self.deploying(deployed)
@@ -113,14 +116,26 @@ class Provider:
             workloads = deploy.workloads(loaded.objects, spec.home)
             deployed = deploy.Deployed.of(loaded, spec)
         ports = cluster.forwarded if forward.port_target(loaded, spec) else ()
-        port = forward.expose(api, loaded, spec, ports)
-        host = cluster.engine.address(cluster.nodes[0].name)  # asked while the pods come up
+        # Old pods' addresses stay in kube-proxy's rules for a while, and lead nowhere: none may get
+        # there. On a new cluster there are none, and the address is made while the pods come up.
+        renewed = cluster.ledger is not None
+        port = 0 if renewed else forward.expose(api, loaded, spec, ports)
+        host = cluster.engine.address(cluster.entry.name)  # asked while the pods come up
         self.whole()
         self._wait_ready(api, workloads, spec)
+        port = forward.expose(api, loaded, spec, ports) if renewed else port
         for hook in phases.after:
             self._run(api, hook, spec)
         service = replace(
-            forward.connect(api, cluster.nodes, loaded, spec, (host, port), cancel=self.cancel),
+            forward.connect(
+                api,
+                cluster.nodes,
+                loaded,
+                spec,
+                (host, port),
+                entry=cluster.entry,
+                cancel=self.cancel,
+            ),
             image=deployed.image,
             workloads=deployed.workloads,
         )
@@ -324,7 +339,7 @@ class Provider:
     def _load_present(self, reference: str, spec: ServiceSpec) -> None:
         """Load an image that the engine has; others are on the nodes, or the kubelet pulls them."""
         cluster = self.cluster()
-        image_id = cluster.engine.image_id(reference)
+        image_id = "" if cluster.refusal else cluster.engine.image_id(reference)
         if image_id:
             arch, wanted = cluster.engine.image_arch(reference), cluster.engine.arch
             if arch and wanted and arch != wanted:
@@ -344,8 +359,21 @@ class Provider:
             on_all(nodes, lambda node: node.wait_image(reference, image_id))
 
     def _lacking(self, reference: str, image_id: str) -> list[Node]:
-        """The nodes that have another image of that name, or none: noted if it must be put back."""
+        """The nodes that have another image of that name, or none: noted if it must be put back.
+
+        Raises:
+            DeployError: nodes cannot be reached.
+
+        """
         cluster = self.cluster()
+        if cluster.refusal:
+            raise DeployError(
+                f"the image {reference} cannot be brought to the nodes of cluster {cluster.name}",
+                cause=f"no privileged pod can be made there: {cluster.refusal}",
+                remedy="build it with `go build -cover`, push it to a registry that the cluster"
+                " reaches, and name it alone: go_service(image=...)",
+                slug="image-not-delivered",
+            )
         if cluster.created:
             return cluster.nodes
         found = on_all(cluster.nodes, lambda node: node.image_id(reference))

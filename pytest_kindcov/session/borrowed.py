@@ -32,12 +32,12 @@ def restore(cluster: KindCluster, api: Api) -> list[str]:
     return problems
 
 
-def restore_dead(owner: Owner, engine: Engine, kind: Path | None) -> list[str]:
+def restore_dead(owner: Owner, engine: Engine | None, kind: Path | None) -> list[str]:
     """Give back a cluster in the stead of a run that was killed.
 
     Args:
         owner: the run.
-        engine: that has the cluster.
+        engine: that has the cluster; None for one that is reached by its API.
         kind: path of kind; None: the one on PATH.
 
     Returns:
@@ -47,17 +47,24 @@ def restore_dead(owner: Owner, engine: Engine, kind: Path | None) -> list[str]:
         ClusterError: another run has it now, or it cannot be reached.
 
     """
+    from pytest_kindcov.cluster import external
     from pytest_kindcov.cluster.api import Api
 
     name = owner.cluster
     with tempfile.TemporaryDirectory(prefix="kindcov-") as scratch:
-        owners.claim(name, engine, attached=True)
-        cluster = KindCluster(name, Path(scratch, "kubeconfig"), kind_path=kind, engine=engine)
+        cluster = (
+            KindCluster(name, Path(scratch, "kubeconfig"), kind_path=kind, engine=engine)
+            if engine is not None
+            else external.again(owner, Path(scratch))
+        )
+        engine = cluster.engine
+        owners.claim(name, engine, attached=True, reach=owner.reach)
         cluster.ledger = Ledger.read(owners.ledger(name, engine))
         cluster.take(engine.clusters().get(name, []))
-        api = Api(cluster.kubeconfig_path, Path(scratch, "kinds.json"))
+        api = cluster.client or Api(cluster.kubeconfig_path, Path(scratch, "kinds.json"))
         try:
             problems = restore(cluster, api)
+            cluster.let_go()
         finally:
             api.close()
     orphans.remove_files(owner)

@@ -55,6 +55,8 @@ class End:
             if not self._run.outcome.interrupted:
                 self._step(lambda: self._harvest(cluster, failed, interrupted))
             self._recording.close()
+            if self._provision.files is not None:
+                self._provision.files.close()
             self._step(lambda: self._save_logs(cluster))
             self._is_over = False
             self._step(lambda: self._let_go(cluster, tests_failed))
@@ -87,6 +89,7 @@ class End:
         ready = max((phase.begin + phase.seconds for phase in run.phases), default=0.0)
         run.phase("tests", run.begin + ready)
         recorder, probes = self._recording.recorder, self._recording.probes
+        pods = self._provision.files
         result = harvest(
             self._provision.api(),
             cluster.nodes,
@@ -95,10 +98,16 @@ class End:
             own=run.repository,
             live=(recorder, probes) if recorder and probes else None,
             allow=settings.allow,
+            collect=pods.collect if pods is not None else None,
             append=settings.append,
         )
         run.phase("harvest", begin)
         outcome.errors += result.errors
+        if cluster.refusal:
+            result.problems.append(
+                "nothing is known of which test ran what, and of what a killed container ran:"
+                f" the nodes cannot be reached ({cluster.refusal})"
+            )
         outcome.problems += result.problems
         outcome.notes += result.notes
         shown = relative(run.directory, Path.cwd())
@@ -176,7 +185,7 @@ class End:
     def _save_logs(self, cluster: KindCluster) -> None:
         """Save the logs of a run that failed, once; a failed creation has saved its own."""
         directory = self._run.settings.dir / "logs" / cluster.name
-        if not self._run.outcome.errors or directory.exists():
+        if not self._run.outcome.errors or directory.exists() or cluster.engine.external:
             return
         nodes = cluster.engine.nodes(cluster.name)
         if not nodes:
@@ -242,4 +251,5 @@ class End:
         if cluster.client is not None:
             self._run.tell(f"giving cluster {cluster.name} back as it was")
             self._run.outcome.problems += restore(cluster, cluster.client)
+            cluster.let_go()
         owners.give_back(cluster.name, cluster.engine)

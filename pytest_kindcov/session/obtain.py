@@ -53,6 +53,9 @@ class Obtain:
 
         """
         settings = self._run.settings
+        if self._engine.external:
+            ((name, containers),) = self._engine.clusters().items()
+            return self._attach(name, containers)
         low = not settings.cluster and settings.keep == "never"
         threading.Thread(
             target=import_ahead, kwargs={"low": low}, name="kindcov-import", daemon=True
@@ -70,6 +73,8 @@ class Obtain:
 
     def _handle(self, name: str) -> KindCluster:
         settings, directory = self._run.settings, self._run.state.directory
+        if self._engine.external:
+            return self._external()
         cluster = KindCluster(
             name,
             directory / "kubeconfig",
@@ -81,6 +86,15 @@ class Obtain:
         if settings.kubeconfig:
             cluster.kubeconfig_path = Path(settings.kubeconfig)
         cluster.scratch = directory
+        return cluster
+
+    def _external(self) -> KindCluster:
+        from pytest_kindcov.cluster.external import External, ExternalCluster
+
+        assert isinstance(self._engine, External)
+        kubectl = self._run.settings.kubectl_bin
+        cluster = ExternalCluster(self._engine, Path(kubectl) if kubectl else None)
+        cluster.cancel = self._run.cancel
         return cluster
 
     @property
@@ -109,7 +123,8 @@ class Obtain:
         """Use a cluster that is to be given back as it was."""
         cluster = self._handle(name)
         last = owners.owners(self._engine).get(name)
-        owners.claim(name, self._engine, cluster.scratch, attached=True)
+        reach = cluster.reach(last)
+        owners.claim(name, self._engine, cluster.scratch, attached=True, reach=reach)
         file = owners.ledger(name, self._engine)
         untouched = not file.exists()
         cluster.ledger = Ledger.read(file)
@@ -122,6 +137,7 @@ class Obtain:
                 timeout=_READY,
                 patience=ANSWERS,
                 cancel=self._run.cancel,
+                whole=not self._engine.external,
             )
         except KindCovError:
             if untouched:
@@ -213,7 +229,12 @@ class Obtain:
 
 
 def wait_ready(
-    api: Callable[[], Api], *, timeout: float, patience: float, cancel: threading.Event
+    api: Callable[[], Api],
+    *,
+    timeout: float,
+    patience: float,
+    cancel: threading.Event,
+    whole: bool = True,
 ) -> None:
     """Wait until all nodes are Ready, and pods can be made.
 
@@ -222,6 +243,7 @@ def wait_ready(
         timeout: seconds.
         patience: seconds within which the API server must answer, each time that it is asked.
         cancel: when set, waiting is given up.
+        whole: whether all nodes must be; of a large cluster some may be away for long.
 
     Raises:
         ClusterError: not within the time.
@@ -243,7 +265,7 @@ def wait_ready(
                 ) from error
             return False
         answered = time.monotonic()
-        return bool(account) and all(map(_is_ready, seen))
+        return bool(account) and (all if whole else any)(map(_is_ready, seen))
 
     wait_until(
         ready,

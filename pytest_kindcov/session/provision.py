@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -18,6 +19,7 @@ from pytest_kindcov.errors import (
     Unfit,
 )
 from pytest_kindcov.report import place
+from pytest_kindcov.session.early import Early
 from pytest_kindcov.session.run import known
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.engine import Engine
     from pytest_kindcov.cluster.kind import KindCluster
     from pytest_kindcov.cluster.node import Node
+    from pytest_kindcov.harvest.podfiles import PodFiles
     from pytest_kindcov.report.tree import Tree
     from pytest_kindcov.service.deploy import Deployed
     from pytest_kindcov.service.goservice import GoService
@@ -33,11 +36,6 @@ if TYPE_CHECKING:
     from pytest_kindcov.session.live import Recording
     from pytest_kindcov.session.run import Run
 
-# Seconds between two looks at booting nodes. One look costs 0.3 s of a processor that kind needs,
-# and nodes take images after some 6 s.
-_BOOT = 2.0
-# Seconds between two questions to an API server that comes up: refused, they cost next to nothing.
-_ANSWER = 0.3
 _READY = 120.0
 
 
@@ -52,7 +50,8 @@ class Provision:
 
     Attributes:
         cluster: the cluster, also a half-made one: it must be deleted. None before there is any.
-        injected: whether its nodes give GOCOVERDIR.
+        injected: whether its nodes, or the workloads, give GOCOVERDIR.
+        files: reads coverage where nodes cannot be reached; else None.
         wanted: keys of the services that were asked for.
 
     """
@@ -61,13 +60,13 @@ class Provision:
         self.run = run
         self.cluster: KindCluster | None = None
         self.injected = False
+        self.files: PodFiles | None = None
         self.wanted: set[str] = set()
         self._recording = recording
         self._lock = threading.Lock()
         self._asked: Future[Engine] | None = None
         self._made: Future[KindCluster] | None = None
-        self._usable: Future[KindCluster] = Future()
-        self._settling = threading.Lock()
+        self._early: Early | None = None
         self._injecting = threading.Lock()
         self._tasks: list[Future[None]] = []
         self._sources: Future[tuple[dict[str, str], Tree | None]] | None = None
@@ -79,6 +78,8 @@ class Provision:
 
     def ahead(self) -> None:
         """Ask for the engine: it takes a quarter of a second to answer."""
+        if self.run.settings.kube_context and not self.run.has_state:
+            return  # a cluster that is shared is not asked for nothing
         asked: Future[Engine] = Future()
         self._asked = asked
 
@@ -98,9 +99,9 @@ class Provision:
             self.ahead()
         self.run.begin = time.monotonic()
         self._made = self._pool.submit(self._make_cluster)
-        self._made.add_done_callback(self._settle)
-        self._boot = self._pool.submit(self._wait_booted)
-        self._tasks.append(self._pool.submit(self._open_early))
+        self._early = Early(self.run, self._made, lambda: self.cluster, self._inject)
+        self._boot = self._pool.submit(self._early.wait_booted)
+        self._tasks.append(self._pool.submit(self._early.open, self._boot))
         if self.run.settings.coverage:
             self._sources = self._pool.submit(self._record_sources)
         self._tasks.append(self._pool.submit(self._publish_cluster))
@@ -152,6 +153,17 @@ class Provision:
         from pytest_kindcov.cluster.engine import detect, find_cluster
 
         settings = self.run.settings
+        if settings.kube_context:
+            from pytest_kindcov.cluster import external
+
+            return external.connect(
+                settings.kube_context,
+                self.run.state.directory,
+                kubeconfigs=settings.kubeconfig,
+                address=settings.address,
+                wanted=settings.engine,
+                sidecar=settings.sidecar,
+            )
         engine = (
             find_cluster(settings.cluster, settings.engine)[0]
             if settings.cluster
@@ -165,7 +177,8 @@ class Provision:
     def _api(self) -> Api:
         from pytest_kindcov.cluster.api import Api
 
-        cluster = self._usable.result()
+        assert self._early is not None
+        cluster = self._early.usable.result()
         api = cluster.client or Api(
             cluster.kubeconfig_path, self.run.state.directory / "kinds.json"
         )
@@ -186,13 +199,35 @@ class Provision:
                 slug="directory-not-writable",
             )
         engine = self._engine
-        self._tasks.append(self._pool.submit(self._name_orphans, engine))
+        if not engine.external:
+            self._tasks.append(self._pool.submit(self._name_orphans, engine))
         cluster = Obtain(self.run, engine, self._begun).cluster()
         self.run.phase("cluster", self.run.begin)
         if settings.coverage:
-            self._inject(cluster.nodes)
-            self._recording.start(cluster.nodes, self.api)
+            self._cover(cluster)
         return cluster
+
+    def _cover(self, cluster: KindCluster) -> None:
+        """Let containers have GOCOVERDIR from now on: by the nodes, else by their workloads."""
+        from pytest_kindcov.harvest import inject
+
+        try:
+            self._inject(cluster.nodes, listed=cluster.engine.external)
+        except ClusterError as error:
+            nodes = cluster.nodes
+            if not cluster.do_without_nodes(error.headline):
+                raise
+            for node in nodes:
+                with contextlib.suppress(KindCovError):  # what was changed before can be put back
+                    inject.remove([node])
+            self.injected = True
+        if not cluster.sidecar:
+            self._recording.start(cluster.nodes, self.api)
+            return
+        from pytest_kindcov.harvest.podfiles import PodFiles
+
+        assert cluster.client is not None
+        self.files = PodFiles(cluster.client)
 
     def _begun(self, cluster: KindCluster) -> None:
         self.cluster = cluster
@@ -240,83 +275,29 @@ class Provision:
         from pytest_kindcov.session.obtain import ANSWERS, wait_ready
 
         try:
-            wait_ready(self.api, timeout=_READY, patience=ANSWERS, cancel=self.run.cancel)
+            wait_ready(
+                self.api,
+                timeout=_READY,
+                patience=ANSWERS,
+                cancel=self.run.cancel,
+                whole=not self._engine.external,
+            )
         except ClusterError as error:
             from pytest_kindcov.cluster.failure import explain
 
+            if self._engine.external:
+                raise  # its logs are not for us
             assert self.cluster is not None
             name, logs = self.cluster.name, self.run.settings.dir / "logs"
             what = f"cluster {name} ({self._engine.name}): {error.what}"
             raise explain(what, error, self._engine, name, logs, slug="nodes-not-ready") from error
 
-    # Before kind is done. From the API server's first answer to kind's end pass some seconds, in
-    # which pods can wait for their node as well as we.
-
-    def _open_early(self) -> None:
-        """Let services be applied as soon as the API server takes them."""
-        if self.run.settings.kind_config:
-            return  # of several nodes one may be late, and its first pods without coverage
-        try:
-            nodes, cluster = self._boot.result(), self.cluster
-            client = self._first_answer(cluster) if nodes and cluster else None
-            if cluster is None or client is None:
-                return
-            if self.run.settings.coverage:
-                self._inject(nodes)
-        except KindCovError:
-            return  # when kind is done it is tried again, and tells
-        with self._settling:
-            if not self._usable.done():
-                cluster.nodes, cluster.client = nodes, client
-                self._usable.set_result(cluster)
-
-    def _wait_booted(self) -> list[Node]:
-        """Wait for nodes that take images; none when kind was quicker."""
-        assert self._made is not None
-        while wait([self._made], _BOOT).not_done and not self.run.cancel.is_set():
-            cluster = self.cluster
-            nodes = cluster.booted() if cluster is not None and cluster.created else []
-            if nodes:
-                return nodes
-        return []
-
-    def _first_answer(self, cluster: KindCluster) -> Api | None:
-        """A client of an API server that is ready for workloads; None when kind was quicker."""
-        from pytest_kindcov.cluster.api import Api
-
-        assert self._made is not None
-        directory = self.run.state.directory
-        kubeconfig = directory / "early.kubeconfig"  # the cluster's own is kind's to write
-        client, pause = None, _BOOT
-        while wait([self._made], pause).not_done and not self.run.cancel.is_set():
-            try:
-                if not kubeconfig.exists():
-                    cluster.write_kubeconfig(kubeconfig)
-                    pause = _ANSWER
-                client = client or Api(kubeconfig, directory / "kinds.json")
-                if client.get("v1", "ServiceAccount", "default", "default"):
-                    return client
-            except Exception:  # noqa: S112  # the client's own: an API server that comes up says anything
-                continue
-        return None
-
-    def _settle(self, made: Future[KindCluster]) -> None:
-        """Whoever waits for a cluster that can be used has one, or is told why not."""
-        with self._settling:
-            if self._usable.done():
-                return
-            error = made.exception()
-            if error is not None:
-                self._usable.set_exception(error)
-            else:
-                self._usable.set_result(made.result())
-
-    def _inject(self, nodes: list[Node]) -> None:
+    def _inject(self, nodes: list[Node], *, listed: bool = False) -> None:
         from pytest_kindcov.harvest.inject import inject
 
         with self._injecting:
             if not self.injected:
-                inject(nodes)
+                inject(nodes, listed=listed)
                 self.injected = True
 
     # The services.
@@ -326,6 +307,7 @@ class Provision:
         from pytest_kindcov.service.provide import Provider
 
         assert self._made is not None
+        assert self._early is not None
         settings = self.run.settings
         return Provider(
             rootdir=settings.rootdir,
@@ -333,7 +315,7 @@ class Provision:
             coverage=settings.coverage,
             kubectl=settings.kubectl_bin,
             engine=lambda: self._engine,
-            cluster=self._usable.result,
+            cluster=self._early.usable.result,
             whole=self._made.result,
             booted=self._boot.result,
             api=self.api,
@@ -369,6 +351,11 @@ class Provision:
         return service
 
     def _deploying(self, deployed: Deployed) -> None:
+        if self.run.settings.coverage and self._engine.external:
+            from pytest_kindcov.harvest.inject import want
+
+            assert self.cluster is not None
+            want(self.cluster.nodes, deployed)
         if deployed.worker:
             self._recording.worker_of |= dict.fromkeys(deployed.namespaces, deployed.worker)
 

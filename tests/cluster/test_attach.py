@@ -10,8 +10,9 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import asfound
 import goimage
 import pytest
 from harness import ONE_ENGINE, Runner, TestEngine, kindcov
@@ -206,48 +207,9 @@ class Given:
             self.run("bash", "-c", f"exec 3<>/dev/tcp/{each}/8080; {ask}") for each in addresses
         }
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> asfound.State:
         """All of it that a run could change, but for what changes by itself."""
-        kinds = "ns,deploy,rs,pod,svc,cm,secret,sa,clusterrole,clusterrolebinding,crd,pvc,pv"
-        found = json.loads(self.kubectl("get", kinds, "-A", "-o", "json", "--show-managed-fields"))
-        return {
-            "objects": {_title(obj): _lasting(obj) for obj in found["items"]},
-            "images": sorted(
-                " ".join(line.split()[:3:2])
-                for line in self.run("ctr", "-n", "k8s.io", "images", "ls").splitlines()[1:]
-            ),
-            "node": self.run(
-                "bash",
-                "-c",
-                'cd "$(dirname "$(command -v runc)")" && ls -l runc* && sha256sum runc*;'
-                " ls -d /var/lib/kindcov /var/lib/kindcov/*; cat /proc/[0-9]*/mountinfo"
-                " | grep -c kindcov; true",
-            ),
-        }
-
-
-def _title(obj: dict[str, Any]) -> str:
-    metadata = obj["metadata"]
-    name = metadata["name"]
-    if obj["kind"] == "Pod" and metadata.get("ownerReferences"):
-        name = re.sub(r"-[a-z0-9]{5}$", "", name)
-    return f"{obj['kind']} {metadata.get('namespace', '')}/{name}"
-
-
-def _lasting(obj: dict[str, Any]) -> Any:
-    """What somebody gave an object, and whose each field is said to be."""
-    metadata = obj["metadata"]
-    revision = "deployment.kubernetes.io/revision"
-    notes = {k: v for k, v in (metadata.get("annotations") or {}).items() if revision not in k}
-    managers = [
-        (each["manager"], each["operation"], each["fieldsV1"])
-        for each in metadata.get("managedFields", [])
-        if not each["manager"].startswith(("kube", "kindcov-cni"))
-    ]
-    given = {key: value for key, value in obj.items() if key not in ("metadata", "status")}
-    if obj["kind"] == "Pod":
-        given = {"images": [each["image"] for each in obj["spec"]["containers"]]}
-    return json.loads(json.dumps([metadata.get("labels"), notes, managers, given]))
+        return asfound.state(self.kubectl, {self.node: self.run})
 
 
 @pytest.fixture(scope="module")
@@ -312,12 +274,9 @@ def running(runner: Runner, repository: Path, *args: str) -> Iterator[subprocess
             (repository / "sleep").unlink()
 
 
-def settled(given: Given, before: dict[str, Any]) -> dict[str, Any]:
-    """Its state, as soon as it is what it was or stays another: pods come and go by themselves."""
-    deadline = time.monotonic() + 60
-    while (after := given.state()) != before and time.monotonic() < deadline:
-        time.sleep(1)
-    return after
+def settled(given: Given, before: asfound.State) -> asfound.State:
+    """Its state, as soon as it is what it was or stays another."""
+    return asfound.settled(given.state, before)
 
 
 @ONE_ENGINE
@@ -325,7 +284,7 @@ def test_a_given_cluster_is_given_back(given: Given, runner: Runner, repository:
     attach = ["--kind-coverage", f"--kind-coverage-cluster={given.name}"]
     before = given.state()
     assert given.says("app=web") == given.says("app=alone") == {"theirs"}
-    assert "kindcov" not in before["node"]
+    assert "kindcov" not in before["nodes"][given.node]
     (repository / "bystander.yaml").write_text(BYSTANDER)
 
     run = runner(repository, *attach, "--kind-coverage-keep=never")

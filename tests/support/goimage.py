@@ -27,11 +27,14 @@ def archive(directory: Path, source: str, reference: str) -> Path:
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": ""}
     command = ["go", "build", "-o", "program", "."]
     subprocess.run(command, cwd=directory, env=env, check=True, timeout=300)
+    target = directory / "image.tar"
+    pack(target, directory / "program", reference)
+    return target
+
+
+def pack(target: Path, program: Path, reference: str) -> None:
+    """Make a docker archive of a static program."""
     arch = subprocess.run(
         ["go", "env", "GOARCH"], capture_output=True, text=True, check=True, timeout=60
     ).stdout.strip()
-    target = directory / "image.tar"
-    image.write_archive(
-        target, program=directory / "program", reference=reference, name="program", arch=arch
-    )
-    return target
+    image.write_archive(target, program=program, reference=reference, name="program", arch=arch)

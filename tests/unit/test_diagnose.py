@@ -98,9 +98,9 @@ def test_lines_are_fit_for_a_terminal() -> None:
 
 def test_megabytes_take_no_time() -> None:
     node = recorded("journal-ok.txt.gz")
-    begin = time.perf_counter()
+    begin = time.process_time()
     diagnose.findings(dict.fromkeys(diagnose.SOURCES, node * 14))  # 4 MB each
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import pytest
 from pytest_kindcov.cluster import api as api_module
 from pytest_kindcov.errors import ClusterError
 from pytest_kindcov.harvest import inject as inject_module
-from pytest_kindcov.session import provision as provision_module
+from pytest_kindcov.session import early as early_module
 from pytest_kindcov.session.provision import Provision
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ class Server:
 @pytest.fixture
 def injected(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     found: list[list[str]] = []
-    monkeypatch.setattr(inject_module, "inject", found.append)
+    monkeypatch.setattr(inject_module, "inject", lambda nodes, **_: found.append(nodes))
     monkeypatch.setattr(api_module, "Api", Server)
-    monkeypatch.setattr(provision_module, "_BOOT", 0.01)
-    monkeypatch.setattr(provision_module, "_ANSWER", 0.01)
+    monkeypatch.setattr(early_module, "_BOOT", 0.01)
+    monkeypatch.setattr(early_module, "_ANSWER", 0.01)
     monkeypatch.setattr(Server, "refusals", 2)
     return found
 
@@ -97,6 +97,11 @@ def begin(kind: Kind, directory: Path, monkeypatch: pytest.MonkeyPatch, config: 
     return provision
 
 
+def usable(provision: Provision) -> Future[KindCluster]:
+    assert provision._early is not None
+    return provision._early.usable
+
+
 def test_services_need_not_wait_for_kind(
     kind: Kind, injected: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,10 +121,10 @@ def test_nodes_that_come_late_are_waited_for(
     kind: Kind, injected: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provision = begin(kind, tmp_path, monkeypatch, "kind.yaml")
-    assert wait([provision._usable], 0.2).not_done
+    assert wait([usable(provision)], 0.2).not_done
     assert injected == []
     kind.done.set()
-    assert provision._usable.result(5)
+    assert usable(provision).result(5)
     assert kind.nodes == ["late"]
     provision.end()
     assert injected == [["late"]]
@@ -130,12 +135,12 @@ def test_server_that_does_not_answer(
 ) -> None:
     monkeypatch.setattr(Server, "refusals", 10**9)
     provision = begin(kind, tmp_path, monkeypatch, "")
-    assert wait([provision._usable], 0.2).not_done
+    assert wait([usable(provision)], 0.2).not_done
     assert injected == []
     kind.error = ClusterError("kind failed", slug="kind-failed")
     kind.done.set()
     with pytest.raises(ClusterError, match="kind failed"):
-        provision._usable.result(5)
+        usable(provision).result(5)
     provision.end()
 
 

@@ -192,8 +192,8 @@ def test_other_programs(reader: NodeReader, proc: Proc, build: Build, tmp_path: 
 def test_containers_only(reader: NodeReader, proc: Proc, build: Build) -> None:
     """A process of the node's own is nothing to us until it is moved into a container."""
     service = proc.start(build())
-    (proc.path / "self").mkdir()
-    (proc.path / "self" / "cgroup").write_text(f"0::/docker/{'e' * 64}\n")
+    (proc.path / "1").mkdir(exist_ok=True)
+    (proc.path / "1" / "cgroup").write_text(f"0::/docker/{'e' * 64}\n")
     for cgroup in ("", "e" * 64, "a" * 63, "a" * 65):
         proc.move(service.pid, cgroup)
         assert nothing(read(reader))

@@ -109,3 +109,40 @@ def test_other_commands_pass_through(node: Node, args: list[str]) -> None:
     done = subprocess.run([node.runc, *args], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == args
     assert list(node.base.iterdir()) == []
+
+
+def listed(namespace: str, image: str, container: str, pod: str) -> dict[str, str]:
+    values = {
+        "sandbox-namespace": namespace,
+        "image-name": image,
+        "container-name": container,
+        "sandbox-name": pod,
+    }
+    return CONTAINER | {f"io.kubernetes.cri.{key}": value for key, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "given"),
+    [
+        (listed("shop", "r.example/web:1", "any", "made-by-an-operator"), True),
+        (listed("shop", "r.example/same:2", "web", "web-5d4-x2"), True),
+        (listed("shop", "r.example/same:2", "web", "web"), True),
+        (listed("shop", "r.example/same:2", "web", "webs-5d4-x2"), False),
+        (listed("shop", "r.example/same:2", "sidecar", "web-5d4-x2"), False),
+        (listed("theirs", "r.example/web:1", "web", "web-5d4-x2"), False),
+        (CONTAINER, False),
+    ],
+)
+def test_only_those_on_the_list(node: Node, annotations: dict[str, str], given: bool) -> None:
+    """On a cluster that others use too, their containers are as they always were."""
+    (node.base / "wanted").write_text("other - web web\nshop r.example/web:1\nshop - web web\n")
+    config = {"annotations": annotations, "process": {"env": ["A=1"]}}
+    seen = node.create(**config)
+    assert (seen != config) == given
+    assert node.data.exists() == given
+
+
+def test_nobody_is_on_an_empty_list(node: Node) -> None:
+    (node.base / "wanted").touch()
+    config = {"annotations": listed("", "", "", ""), "process": {}}
+    assert node.create(**config) == config

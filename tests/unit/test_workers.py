@@ -354,7 +354,14 @@ class Cluster:
         monkeypatch.setattr(forward, "connect", self._connect)
         engine = SimpleNamespace(arch="amd64", address=lambda _: "10.0.0.1")
         made: Any = SimpleNamespace(
-            nodes=self.nodes, forwarded=(), engine=engine, created=True, ledger=None
+            nodes=self.nodes,
+            forwarded=(),
+            engine=engine,
+            created=True,
+            ledger=None,
+            entry=self.nodes[0],
+            sidecar="",
+            refusal="",
         )
         early: Any = self.nodes[:1]
         self.provider = Provider(
