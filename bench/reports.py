@@ -90,9 +90,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     names = ", ".join(name for name, _ in theirs.values())
     yield Row(f"html, xml, lcov of {size}", "s", taken["ours html+xml+lcov"], names, whole, goal)
     for kind, (name, _) in theirs.items():
-        yield Row(
-            f"{kind} of {size}", "s", taken[f"ours {kind}"], name, taken[f"other {kind}"], goal
-        )
+        yield Row(f"{kind} of {size}", "s", taken[f"ours {kind}"], name, taken[f"other {kind}"])
     limit = Goal("below", MEMORY)
     yield Row(f"html, xml, lcov of {size}, memory", "MB", (max(peaks),), goal=limit)
 
