@@ -50,6 +50,7 @@ def test_pods_go_on(orders, tmp_path):
 """
 NAMESPACE = "kindcov-bench"
 DATA = "/coverdata"
+REFERENCE = "registry.example/by-hand:dev"
 
 
 def rows(bench: Bench) -> Iterator[Row]:
@@ -59,8 +60,11 @@ def rows(bench: Bench) -> Iterator[Row]:
     kubectl = bench.kubectl_for(cluster, NAMESPACE)
     own, output = bench.directory("image"), bench.directory("output")
     hand.build(repository, own)
-    hand.image(bench.engine, own, "registry.example/by-hand:dev")
-    hand.load(bench.engine, bench.kind, cluster.name, own, "registry.example/by-hand:dev")
+    try:
+        hand.image(bench.engine, own, REFERENCE)
+        hand.load(bench.engine, bench.kind, cluster.name, own, REFERENCE)
+    finally:
+        hand.forget(bench.engine, REFERENCE)
     manifest = own / "manifests.yaml"
     manifest.write_text(_manifests(repository))
     hand.call([*kubectl, "apply", "-f", manifest])
@@ -91,7 +95,6 @@ def rows(bench: Bench) -> Iterator[Row]:
     by_hand()  # the go command builds its tools when they are first used
     taken = alternate(bench.pairs, [ours, by_hand])
     hand.call([*kubectl, "delete", "namespace", NAMESPACE])
-    hand.forget(bench.engine, "registry.example/by-hand:dev")
     figure = "end of the last test to reports written"
     whole = "by hand: scale 0, wait, cp, covdata percent, textfmt, cover -html"
     yield Row(
@@ -120,7 +123,7 @@ def _manifests(repository: Path) -> str:
     pod["volumes"] = [{"name": "coverage", "hostPath": host}]
     pod["securityContext"] = {"runAsUser": 0, "runAsGroup": 0}
     (container,) = pod["containers"]
-    container["image"] = "registry.example/by-hand:dev"
+    container["image"] = REFERENCE
     container["env"].append({"name": "GOCOVERDIR", "value": DATA})
     container["volumeMounts"] = [{"name": "coverage", "mountPath": DATA}]
     del container["securityContext"]
