@@ -153,6 +153,7 @@ class Api:
         """Make an object what it was.
 
         Raises:
+            Outdated: it is not of the version that `obj` names.
             ClusterError: the API server refused it.
 
         """
@@ -369,6 +370,10 @@ class Present(ClusterError):
     """There is such an object already."""
 
 
+class Outdated(ClusterError):
+    """Somebody changed the object since it was read."""
+
+
 class UnknownKind(ClusterError):
     """The API server does not serve this kind (yet)."""
 
@@ -418,6 +423,5 @@ def refused(what: str, error: Any, slug: str = "api-refused") -> ClusterError:
     except (TypeError, ValueError, KeyError):
         message, reason = str(error.reason or error), ""
     kind = {404: Absent}.get(error.status, ClusterError)
-    if reason == "AlreadyExists":
-        kind = Present
+    kind = {"AlreadyExists": Present, "Conflict": Outdated}.get(reason, kind)
     return kind(what, cause=message, slug=slug)

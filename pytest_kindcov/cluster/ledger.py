@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pytest_kindcov._wait import wait_until
-from pytest_kindcov.cluster.api import UnknownKind, title
+from pytest_kindcov.cluster.api import Outdated, UnknownKind, title
 from pytest_kindcov.errors import ClusterError, KindCovError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Seconds. A namespace takes five after its objects; a pod its grace period.
 _GONE = 60.0
 _LOOK = 0.2
+_TRIES = 20
 _VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "generation", "managedFields")
 # Groups of Kubernetes itself, besides those that end with .k8s.io.
 _OWN_GROUPS = ("", "apps", "batch", "autoscaling", "policy")
@@ -179,14 +180,30 @@ def _put_back(api: Api, entry: Entry) -> None:
         api.create(_plain(before))
         api.own(before)
         return
-    metadata = {**before["metadata"], "resourceVersion": now["metadata"]["resourceVersion"]}
-    api.replace({**before, "metadata": metadata})
+    _replace(api, before, now)
     api.own(before)
     spec = before.get("spec") or {}
     selector = (spec.get("selector") or {}).get("matchLabels")
     if selector and spec.get("template") and spec["template"] == now["spec"].get("template"):
         for pod in api.list("v1", "Pod", named["namespace"], _selector(selector)):
             api.delete("v1", "Pod", pod["metadata"]["name"], named["namespace"])
+
+
+def _replace(api: Api, before: Object, now: Object) -> None:
+    """Replace an object; controllers write to it as well, such as its status."""
+    for left in reversed(range(_TRIES)):
+        version = now["metadata"]["resourceVersion"]
+        try:
+            api.replace({**before, "metadata": {**before["metadata"], "resourceVersion": version}})
+        except Outdated:
+            metadata = before["metadata"]
+            where = metadata["name"], metadata.get("namespace") or ""
+            again = api.get(before["apiVersion"], before["kind"], *where)
+            if not left or again is None:
+                raise
+            now = again
+        else:
+            return
 
 
 def _sets(api: Api, obj: Object) -> list[Object]:

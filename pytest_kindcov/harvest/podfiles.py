@@ -45,6 +45,8 @@ class PodFiles:
         """By pod's uid and container's name."""
         self._read: set[str] = set()
         self._ended: set[str] = set()
+        self._present: set[str] = set()
+        self._restarts: dict[tuple[str, str], int] = {}
         self._problems: list[str] = []
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="kindcov-files", daemon=True)
@@ -54,7 +56,10 @@ class PodFiles:
         """What all pods left until now, those that are gone included."""
         self._look(everything=True)
         with self._lock:
-            return files.Collected(list(self._found.values()), list(self._problems))
+            own = list(self._found.items())
+            earlier = [self._earlier(key, container) for key, container in own]
+            found = [*(container for _, container in own), *earlier]
+            return files.Collected(found, list(self._problems))
 
     def close(self) -> None:
         """Watch no more."""
@@ -65,16 +70,48 @@ class PodFiles:
         while not self._closed.wait(_INTERVAL):
             self._look(everything=False)
 
+    def _earlier(self, key: tuple[str, str], container: files.Container) -> files.Container:
+        """What stands for instances of a container that were killed before it was restarted.
+
+        All have one directory; so fewer files than instances say it, and nothing but the start of
+        a program is known of it then. Without such a loss it has no files.
+        """
+        over = key[0] in self._ended or key[0] not in self._present
+        instances = self._restarts.get(key, 0) + over
+        written = sum(bool(files.COUNTERS.fullmatch(name)) for name in container.files)
+        lost = 0 < written < instances
+        return files.Container(
+            id=f"{key[0]}/{key[1]}",
+            node=container.node,
+            namespace=container.namespace,
+            pod=container.pod,
+            name=f"{container.name}, before a restart",
+            files={
+                name: content
+                for name, content in container.files.items()
+                if lost and files.META.fullmatch(name)
+            },
+        )
+
     def _look(self, *, everything: bool) -> None:
         """Read the pods that end, those that were never read, or all."""
         try:
             pods = self._api.list("v1", "Pod", None, LABEL)
         except KindCovError:
             return  # it is asked again soon
+        with self._lock:
+            self._present = {pod["metadata"]["uid"] for pod in pods}
+            for pod in pods:
+                for status in container_statuses(pod):
+                    key = pod["metadata"]["uid"], status["name"]
+                    self._restarts[key] = max(
+                        self._restarts.get(key, 0), status.get("restartCount", 0)
+                    )
         wanted = [
             pod
             for pod in pods
             if pod["metadata"]["uid"] not in self._ended
+            and _names(pod)
             and _sidecar_runs(pod)
             and (everything or pod["metadata"]["uid"] not in self._read or _may_end(pod))
         ]
@@ -105,7 +142,7 @@ class PodFiles:
             for kind in ("initContainers", "containers")
             for each in pod["spec"].get(kind) or []
         }
-        names = json.loads(metadata["annotations"][CONTAINERS])
+        names = _names(pod)
         with self._lock:
             own = [
                 self._found.setdefault(
@@ -155,6 +192,15 @@ def _unpack(archive: bytes, containers: list[files.Container], problems: list[st
     except (tarfile.TarError, EOFError):
         return False  # cut off: it changed while it was read
     return ended
+
+
+def _names(pod: Object) -> list[str]:
+    """The containers whose files there are; none for a pod that is not as we made it."""
+    try:
+        names = json.loads(pod["metadata"]["annotations"][CONTAINERS])
+    except (KeyError, TypeError, ValueError):
+        return []
+    return names if isinstance(names, list) and all(isinstance(n, str) for n in names) else []
 
 
 def _sidecar_runs(pod: Object) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_kindcov.cluster.api import Outdated
 from pytest_kindcov.cluster.ledger import Ledger
 from pytest_kindcov.errors import ClusterError
 
@@ -22,6 +23,8 @@ class Cluster:
     def __init__(self, *objects: Object) -> None:
         self.done: list[str] = []
         self.stubborn: set[str] = set()
+        self.busy = 0
+        """How often a controller still writes to an object before it is replaced."""
         self.objects = {self._key(obj["kind"], obj["metadata"]): obj for obj in objects}
 
     def _key(self, kind: str, metadata: Object) -> str:
@@ -34,6 +37,12 @@ class Cluster:
         return []
 
     def replace(self, obj: Object) -> None:
+        now = self.objects[self._key(obj["kind"], obj["metadata"])]["metadata"]
+        if self.busy:
+            self.busy -= 1
+            now["resourceVersion"] = str(int(now["resourceVersion"]) + 1)
+        if obj["metadata"]["resourceVersion"] != now["resourceVersion"]:
+            raise Outdated("cannot put it back", cause="it was modified", slug="api-refused")
         self.done.append(f"replace {obj['kind']} {obj['metadata']['name']}")
         self.objects[self._key(obj["kind"], obj["metadata"])] = obj
 
@@ -89,6 +98,18 @@ def test_all_is_as_it_was(path: Path) -> None:
         "delete Deployment operator",
         "delete Namespace new",
     ]
+
+
+def test_controllers_write_at_the_same_time(path: Path) -> None:
+    before = made("ConfigMap", "colour", "shop", data={"is": "green"})
+    for busy, problems in ((3, 0), (1000, 1)):
+        cluster: Any = Cluster(before)
+        ledger = Ledger(path)
+        apply(ledger, cluster, made("ConfigMap", "colour", "shop", data={"is": "red"}))
+        cluster.busy = busy
+        assert len(ledger.give_back(cluster, [])) == problems
+        is_back = cluster.objects["ConfigMap shop/colour"]["data"] == {"is": "green"}
+        assert is_back == (not problems)
 
 
 def test_what_was_deleted_meanwhile_comes_back(path: Path) -> None:

@@ -16,6 +16,8 @@ import pytest
 
 from pytest_kindcov.errors import ClusterError, DeployError
 from pytest_kindcov.harvest.podfiles import PodFiles
+from pytest_kindcov.harvest.stop import Ends
+from pytest_kindcov.harvest.verdict import Kind, judge
 from pytest_kindcov.service import manifests, patching
 from pytest_kindcov.service.manifests import Manifests
 from pytest_kindcov.service.spec import ServiceSpec
@@ -141,7 +143,7 @@ def test_files_outlive_their_pod(pods: Pods) -> None:
         pods.archive = archive(**{f"0__{META}": b"meta"})
         waited(pods, "asked")
         assert not pods.released
-        (web, side) = found.collect().containers
+        web, side, *earlier = found.collect().containers
         assert (web.id, web.namespace, web.pod, web.name) == ("c1", "shop", "web-1", "web")
         assert web.image == "docker.io/library/web:1"
         assert web.has_meta
@@ -154,9 +156,33 @@ def test_files_outlive_their_pod(pods: Pods) -> None:
         )
         waited(pods, "released")
         pods.pod = None
-        web, side = found.collect().containers
+        web, side, *earlier = found.collect().containers
+        assert [each.files for each in earlier] == [{}, {}]
         assert web.files == {META: b"meta", COUNTERS: b"1"}
         assert side.has_meta
+    finally:
+        found.close()
+
+
+@pytest.mark.parametrize(("written", "lost"), [(1, True), (2, False)])
+def test_an_instance_that_was_killed_is_missed(pods: Pods, written: int, lost: bool) -> None:
+    """All instances of a container write into one directory: one file for two of them is a loss."""
+    found = PodFiles(pods)  # type: ignore[arg-type]
+    try:
+        assert pods.pod is not None
+        pods.pod["status"]["containerStatuses"][0]["restartCount"] = 1
+        names = [f"0__{COUNTERS[:-1]}{number}" for number in range(written)]
+        pods.archive = archive(
+            state__ended=b"", **{f"0__{META}": b"meta"}, **dict.fromkeys(names, b"1")
+        )
+        before = {container.id for container in found.collect().containers}
+        pods.pod = None
+        after = found.collect().containers
+        assert {container.id for container in after} == before
+        (told,) = (each for each in after if each.name == "web, before a restart")
+        assert told.has_meta == lost
+        losses = judge([told], Ends(), {})
+        assert [loss.kind for loss in losses] == [Kind.LOST] * lost
     finally:
         found.close()
 
@@ -174,12 +200,24 @@ def test_nothing_is_trusted(pods: Pods) -> None:
             tar.addfile(link)
         pods.archive = target.getvalue()
         collected = found.collect()
-        assert [container.files for container in collected.containers] == [{}, {}]
+        assert [container.files for container in collected.containers] == [{}] * 4
         (problem,) = collected.problems
         assert problem == f"shop/web-1 (web): {META} is not a coverage file, skipped"
         pods.archive = archive(**{"state__ended": b"", f"0__{META}": b"x" * 2000})[:1200]
         found.collect()
         assert not pods.released
+    finally:
+        found.close()
+
+
+@pytest.mark.parametrize("told", [None, "", "[", '"web"', "[1]", "{}"])
+def test_pod_that_is_not_as_we_made_it(pods: Pods, told: str | None) -> None:
+    assert pods.pod is not None
+    pods.pod["metadata"]["annotations"] = {} if told is None else {patching.CONTAINERS: told}
+    found = PodFiles(pods)  # type: ignore[arg-type]
+    try:
+        assert found.collect().containers == []
+        assert not pods.asked
     finally:
         found.close()
 
