@@ -30,9 +30,9 @@ DEMO_TIMEOUT = 1800.0  # seconds: a cluster, a build and a few tests; 1 minute i
 FAST_TESTS = ("tests/unit", "tests/plugin")  # those that need no engine
 # A cluster that comes up leaves half of two processors idle. In the order of their files: those
 # with clusters are first, and the longest. With two clusters at a time on two processors a wait of
-# somebody else's (an engine, a browser, a kubelet) may end too early: what fails is tried once
-# more, and named as such.
-PARALLEL = ("-n3", "--dist=loadscope", "--no-loadscope-reorder", "--reruns=1", "-v", "-rR")
+# somebody else's (an engine, a browser, a kubelet) may end too early, and a late probe may count
+# for a test: what fails is tried again, and named as such.
+PARALLEL = ("-n3", "--dist=loadscope", "--no-loadscope-reorder", "--reruns=2", "-v", "-rR")
 
 Phase = tuple[str, list[str | Path], float]
 

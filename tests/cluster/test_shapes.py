@@ -174,7 +174,7 @@ def test_panics(deaf):
 def test_runs_out_of_memory(deaf):
     get(deaf, "/beta")
     ask(deaf, "/hog")
-    get(deaf, "/alpha", 200)
+    get(deaf, "/alpha", 400)  # its third start waits for 20 s and more
 
 def test_job(pair, kind_cluster, tmp_path):
     (tmp_path / "job.yaml").write_text(JOB)

@@ -16,7 +16,7 @@ two = go_service(".", name="two", manifests="two.yaml", image="two:dev", port=80
                  build_flags=["-tags=two"])
 """
 TESTS = """
-from cluster import get, hit, restarted
+from cluster import get, hit, restarted, until
 
 def test_builds(one, two):
     assert get(one, "hit/a") == "one"
@@ -26,8 +26,8 @@ def test_rollout(one, two, node):
     hit(one, "rolled", 3, seen=False)
     node.kubectl("set", "image", "deployment/one", "one=two:dev")
     node.kubectl("rollout", "status", "deployment/one", "--timeout=60s")
-    assert get(one, "hit/rolled", tries=50) == "two"
-    hit(one, "rolled", 3, seen=False)
+    until(lambda: get(one, "which/build", tries=50) == "two")  # kube-proxy comes after the rollout
+    hit(one, "rolled", 4, seen=False)
 
 def test_allowed(allowed, node):
     hit(allowed, "b", 2)

@@ -8,7 +8,10 @@ import os
 import subprocess
 import time
 import urllib.request
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ENGINE = os.environ["KINDCOV_ENGINE"]
 # The plugin reads five times a second; what ran before that must be in the total.
@@ -33,6 +36,14 @@ def break_off(service: Any, path: str) -> None:
     """Ask for something that the service may not live to answer."""
     with contextlib.suppress(OSError):
         get(service, path)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that comes by itself."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def hit(service: Any, name: str, times: int = 1, *, seen: bool = True) -> None:
