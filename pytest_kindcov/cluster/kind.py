@@ -325,12 +325,6 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
             return []
         return [Node(name, self.engine) for name in names]
 
-    def write_kubeconfig(self, file: Path) -> None:
-        """Write a kubeconfig of the cluster alone, which kind knows before it is done."""
-        config = self._kind("get", "kubeconfig", "--name", self.name, timeout=_QUERY).stdout
-        file.touch(mode=stat.S_IRUSR | stat.S_IWUSR)
-        file.write_bytes(config)
-
     def kubectl(self, *args: str, **kwargs: Any) -> str:
         """Run kubectl against the cluster and return its standard output.
 
@@ -479,8 +473,9 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         self.kubeconfig_path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
     def _fetch_kubeconfig(self) -> None:
+        config = self._kind("get", "kubeconfig", "--name", self.name, timeout=_QUERY).stdout
         self._own_kubeconfig()
-        self.write_kubeconfig(self.kubeconfig_path)
+        self.kubeconfig_path.write_bytes(config)
 
 
 def _with_ports(config_file: str | Path | None, output: Path) -> Path:

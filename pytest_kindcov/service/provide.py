@@ -54,9 +54,7 @@ class Provider:
     """Path of kubectl that the user named, or empty."""
     engine: Callable[[], Engine]
     cluster: Callable[[], KindCluster]
-    """Waits until the cluster can be used; kind may still be at work on it."""
-    whole: Callable[[], KindCluster]
-    """Waits until kind is done with it: what waits for pods must not wait for a failed cluster."""
+    """Waits until the cluster is made."""
     booted: Callable[[], list[Node]]
     """Waits until nodes can take images, well before the cluster is made; may know of none."""
     api: Callable[[], Api]
@@ -110,7 +108,6 @@ class Provider:
         phases = hooks.phases(loaded.objects)
         workloads = self._install(api, phases, spec)
         if not deployed.workloads:
-            self.whole()
             self._wait_ready(api, workloads, spec)
             loaded = self._found(api, loaded, spec)
             workloads = deploy.workloads(loaded.objects, spec.home)
@@ -121,7 +118,6 @@ class Provider:
         renewed = cluster.ledger is not None
         port = 0 if renewed else forward.expose(api, loaded, spec, ports)
         host = cluster.engine.address(cluster.entry.name)  # asked while the pods come up
-        self.whole()
         self._wait_ready(api, workloads, spec)
         port = forward.expose(api, loaded, spec, ports) if renewed else port
         for hook in phases.after:
@@ -146,7 +142,6 @@ class Provider:
     def _install(self, api: Api, phases: hooks.Phases, spec: ServiceSpec) -> list[deploy.Workload]:
         """Apply a service's objects, and before them what is to run first."""
         if phases.before:
-            self.whole()
             kinds = ("Namespace", "CustomResourceDefinition")
             first = [obj for obj in phases.main if obj["kind"] in kinds]
             deploy.apply(api, first, spec, once=self.once, cancel=self.cancel)
@@ -182,7 +177,7 @@ class Provider:
         deploy.apply(api, [], spec, once=self.once)
         self.deploying(deploy.Deployed.of(loaded, spec))
         target = callables.Target(
-            spec.title, loaded.image, namespace, self.whole().kubeconfig_path, spec.worker
+            spec.title, loaded.image, namespace, self.cluster().kubeconfig_path, spec.worker
         )
         objects = callables.call(spec, target)
         if objects is None:

@@ -19,7 +19,6 @@ from pytest_kindcov.errors import (
     Unfit,
 )
 from pytest_kindcov.report import place
-from pytest_kindcov.session.early import Early
 from pytest_kindcov.session.run import known
 
 if TYPE_CHECKING:
@@ -36,6 +35,9 @@ if TYPE_CHECKING:
     from pytest_kindcov.session.live import Recording
     from pytest_kindcov.session.run import Run
 
+# Seconds between two looks at booting nodes. One look costs 0.3 s of a processor that kind needs,
+# and nodes take images after some 6 s.
+_BOOT = 2.0
 _READY = 120.0
 
 
@@ -66,8 +68,6 @@ class Provision:
         self._lock = threading.Lock()
         self._asked: Future[Engine] | None = None
         self._made: Future[KindCluster] | None = None
-        self._early: Early | None = None
-        self._injecting = threading.Lock()
         self._tasks: list[Future[None]] = []
         self._sources: Future[tuple[dict[str, str], Tree | None]] | None = None
 
@@ -99,9 +99,6 @@ class Provision:
             self.ahead()
         self.run.begin = time.monotonic()
         self._made = self._pool.submit(self._make_cluster)
-        self._early = Early(self.run, self._made, lambda: self.cluster, self._inject)
-        self._boot = self._pool.submit(self._early.wait_booted)
-        self._tasks.append(self._pool.submit(self._early.open, self._boot))
         if self.run.settings.coverage:
             self._sources = self._pool.submit(self._record_sources)
         self._tasks.append(self._pool.submit(self._publish_cluster))
@@ -126,7 +123,7 @@ class Provision:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def api(self) -> Api:
-        """A client of the cluster, as soon as that can be used."""
+        """A client of the cluster, as soon as that is made."""
         with self._lock:  # several threads ask first at the same time; importing takes a second
             return self._api
 
@@ -142,7 +139,7 @@ class Provision:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(10, thread_name_prefix="kindcov")
+        return ThreadPoolExecutor(8, thread_name_prefix="kindcov")
 
     @property
     def _engine(self) -> Engine:
@@ -177,8 +174,8 @@ class Provision:
     def _api(self) -> Api:
         from pytest_kindcov.cluster.api import Api
 
-        assert self._early is not None
-        cluster = self._early.usable.result()
+        assert self._made is not None
+        cluster = self._made.result()
         api = cluster.client or Api(
             cluster.kubeconfig_path, self.run.state.directory / "kinds.json"
         )
@@ -212,7 +209,7 @@ class Provision:
         from pytest_kindcov.harvest import inject
 
         try:
-            self._inject(cluster.nodes, listed=cluster.engine.external)
+            inject.inject(cluster.nodes, listed=cluster.engine.external)
         except ClusterError as error:
             nodes = cluster.nodes
             if not cluster.do_without_nodes(error.headline):
@@ -220,7 +217,7 @@ class Provision:
             for node in nodes:
                 with contextlib.suppress(KindCovError):  # what was changed before can be put back
                     inject.remove([node])
-            self.injected = True
+        self.injected = True
         if not cluster.sidecar:
             self._recording.start(cluster.nodes, self.api)
             return
@@ -292,13 +289,15 @@ class Provision:
             what = f"cluster {name} ({self._engine.name}): {error.what}"
             raise explain(what, error, self._engine, name, logs, slug="nodes-not-ready") from error
 
-    def _inject(self, nodes: list[Node], *, listed: bool = False) -> None:
-        from pytest_kindcov.harvest.inject import inject
-
-        with self._injecting:
-            if not self.injected:
-                inject(nodes, listed=listed)
-                self.injected = True
+    def _booted(self) -> list[Node]:
+        """Wait for nodes that take images while kind works; none when it was quicker."""
+        assert self._made is not None
+        while wait([self._made], _BOOT).not_done and not self.run.cancel.is_set():
+            cluster = self.cluster
+            nodes = cluster.booted() if cluster is not None and cluster.created else []
+            if nodes:
+                return nodes
+        return []
 
     # The services.
 
@@ -307,7 +306,6 @@ class Provision:
         from pytest_kindcov.service.provide import Provider
 
         assert self._made is not None
-        assert self._early is not None
         settings = self.run.settings
         return Provider(
             rootdir=settings.rootdir,
@@ -315,9 +313,8 @@ class Provision:
             coverage=settings.coverage,
             kubectl=settings.kubectl_bin,
             engine=lambda: self._engine,
-            cluster=self._early.usable.result,
-            whole=self._made.result,
-            booted=self._boot.result,
+            cluster=self._made.result,
+            booted=self._booted,
             api=self.api,
             deploying=self._deploying,
             tell=self.run.tell,

@@ -371,7 +371,6 @@ class Cluster:
             kubectl="",
             engine=lambda: engine,  # type: ignore[arg-type,return-value]
             cluster=lambda: made,
-            whole=lambda: made,
             booted=lambda: early,
             api=lambda: self,  # type: ignore[arg-type,return-value]
             deploying=lambda _: None,
