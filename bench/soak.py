@@ -6,6 +6,7 @@ its journal does not bear out. All share one cluster, under the engine that KIND
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
 
+import faulttable
 import randomrun
 from faulttable import Cluster
 from harness import Runner, TestEngine
@@ -37,6 +39,8 @@ def main(runs: int, first: int) -> int:
 
         try:
             subprocess.run(create, env=env, timeout=300, check=True)
+            objects = tuple(cluster.exec(*faulttable.OBJECTS).split())
+            cluster = dataclasses.replace(cluster, objects=objects)
             failed = randomrun.soak(range(first, first + runs), make, cluster)
         finally:
             subprocess.run([kind, "delete", "cluster", *words], env=env, timeout=120, check=True)
