@@ -160,19 +160,20 @@ def test_exits(pie):
     ask(pie, "/exit")
     get(pie, "/alpha", 100)
 
+# A container that is new answers, is not ready for a moment, and then again.
 def test_deleted(pie, kind_cluster):
-    get(pie, "/beta")
+    get(pie, "/beta", 100)
     kind_cluster.kubectl("delete", "pod", "-l", "app=pie")
     get(pie, "/alpha", 100)
 
 def test_panics(deaf):
-    get(deaf, "/beta")
+    get(deaf, "/beta", 100)
     time.sleep(0.3)
     ask(deaf, "/panic")
     get(deaf, "/alpha", 100)
 
 def test_runs_out_of_memory(deaf):
-    get(deaf, "/beta")
+    get(deaf, "/beta", 100)
     ask(deaf, "/hog")
     get(deaf, "/alpha", 400)  # its third start waits for 20 s and more
 
@@ -265,16 +266,11 @@ def test_shapes(runner: Runner, shapes: Path) -> None:
     assert runner.left_behind() == []
     assert_dns(shapes)
     ran = marks(shapes)
-    # A pod that is new in the middle of a test has a first probe that nothing tells from the test;
-    # and the moment before a panic is read only by chance.
-    doubtful = {
-        "test_exits": {"ready"},
-        "test_deleted": {"ready"},
-        "test_panics": {"ready", "panic"},
-        "test_runs_out_of_memory": {"ready"},
-    }
+    # A pod that is new in the middle of a test has a first probe that nothing tells from the test,
+    # and on a busy machine one may be late; the moment before a panic is read only by chance.
+    doubtful = {"ready", "panic"}
     tests = {
-        name: found - doubtful.get(name, set())
+        name: found - doubtful
         for name, found in ran.items()
         if name.startswith("test_") and "dns" not in name
     }
