@@ -220,16 +220,10 @@ def clear(api: Api) -> None:
     for service in api.list("v1", "Service", None, f"{OWN_LABEL}={FIELD_MANAGER}"):
         metadata = service["metadata"]
         api.delete("v1", "Service", metadata["name"], metadata["namespace"])
+    labelled = api.list("v1", "Namespace", None, f"{OWN_LABEL}={FIELD_MANAGER}")
+    made = {namespace["metadata"]["name"] for namespace in labelled}
     doomed: set[str] = set()
-    named = api.list("v1", "Namespace", None, f"{OWN_LABEL}={FIELD_MANAGER}")
-    spoilt = {
-        obj["metadata"]["namespace"]
-        for api_version, kind in _WORKLOADS
-        for obj in api.list(api_version, kind)
-        if not _is_ours(obj) and not obj["metadata"].get("ownerReferences")
-    } & {namespace["metadata"]["name"] for namespace in named}
-    for name in spoilt:
-        api.delete("v1", "Namespace", name, "")
+    spoilt: set[str] = set()
 
     def gone() -> bool:
         """Owners first, so that nothing comes back; pods are not waited for by their nodes."""
@@ -242,6 +236,9 @@ def clear(api: Api) -> None:
                     left = True
                     doomed.add(metadata["uid"])
                     api.delete(api_version, kind, metadata["name"], metadata["namespace"], grace=0)
+                elif not owned_by and metadata["namespace"] in made - spoilt:
+                    spoilt.add(metadata["namespace"])
+                    api.delete("v1", "Namespace", metadata["namespace"], "")
         return not left and not any(api.get("v1", "Namespace", name, "") for name in spoilt)
 
     wait_until(
