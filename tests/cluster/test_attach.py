@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import time
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import asfound
 import goimage
 import pytest
 from harness import ONE_ENGINE, Runner, TestEngine, kindcov
+from underway import held
 from web import WEB
 
 if TYPE_CHECKING:
@@ -255,25 +254,6 @@ def repository(tmp_path: Path) -> Path:
     return directory
 
 
-@contextlib.contextmanager
-def running(runner: Runner, repository: Path, *args: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A run whose test is under way; killed at the end, as by the kernel."""
-    (repository / "sleep").touch()
-    (repository / "asked").unlink(missing_ok=True)
-    with subprocess.Popen(runner.command(*args), cwd=repository, env=runner.env) as process:
-        try:
-            deadline = time.monotonic() + 200
-            while not (repository / "asked").exists():
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-            yield process
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            (repository / "sleep").unlink()
-
-
 def settled(given: Given, before: asfound.State) -> asfound.State:
     """Its state, as soon as it is what it was or stays another."""
     return asfound.settled(given.state, before)
@@ -314,7 +294,7 @@ def test_one_run_at_a_time_and_none_that_dies_keeps_it(
 ) -> None:
     attach = ["--kind-coverage", f"--kind-coverage-cluster={given.name}"]
     before = given.state()
-    with running(runner, repository, *attach) as holder:
+    with held(runner, repository, "sleep", *attach) as holder:
         refused = runner(repository, *attach)
         assert refused.code == 1
         assert f"ERROR cluster {given.name} is in use [cluster-in-use]" in refused.output
@@ -330,7 +310,7 @@ def test_one_run_at_a_time_and_none_that_dies_keeps_it(
     assert settled(given, before) == before
 
     # So does the doctor.
-    with running(runner, repository, *attach):
+    with held(runner, repository, "sleep", *attach):
         pass
     code, output = kindcov(runner, repository, "doctor")
     assert f"cluster {given.name} (podman) was not given back by a run that is dead" in output

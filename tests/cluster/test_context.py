@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -22,6 +20,7 @@ import pytest
 import yaml
 from gocover import Go
 from harness import ONE_ENGINE, ROOT, Run, Runner, TestEngine, kindcov
+from underway import held
 from web import WEB
 
 if TYPE_CHECKING:
@@ -357,25 +356,6 @@ def counts(profile: Path, name: str) -> dict[int, int]:
     return {int(line): int(count) for line, count in re.findall(form, profile.read_text(), re.M)}
 
 
-@contextlib.contextmanager
-def under_way(runner: Runner, repository: Path, *args: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A run whose test goes on until `wait` is removed."""
-    (repository / "wait").touch()
-    (repository / "asked").unlink(missing_ok=True)
-    with subprocess.Popen(runner.command(*args), cwd=repository, env=runner.env) as process:
-        try:
-            deadline = time.monotonic() + 200
-            while not (repository / "asked").exists():
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-            yield process
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            (repository / "wait").unlink(missing_ok=True)
-
-
 @ONE_ENGINE
 def test_thirty_pods_of_three_services(
     given: Given, runner: Runner, user: Runner, repository: Path, tmp_path: Path
@@ -442,7 +422,7 @@ def test_one_run_at_a_time_and_a_dead_one_is_given_back(
     few(repository)
     args = ("--kind-coverage", "--kind-coverage-kube-context=full/rights", "-k", "one")
     before = given.state()
-    with under_way(user, repository, *args) as holder:
+    with held(user, repository, "wait", *args) as holder:
         refused = user(repository, *args)
         assert refused.code == 1
         assert "is in use [cluster-in-use]" in refused.output
@@ -465,7 +445,7 @@ def test_one_run_at_a_time_and_a_dead_one_is_given_back(
     assert asfound.settled(given.state, before) == before
 
     # So does the doctor; the harvest saves what ran until then.
-    with under_way(user, repository, *args):
+    with held(user, repository, "wait", *args):
         pass
     code, output = kindcov(user, repository, "doctor")
     told = re.search(r"cluster (\S+) \(kubernetes\) was not given back by a run that is", output)

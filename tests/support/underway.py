@@ -14,13 +14,42 @@ from typing import TYPE_CHECKING
 from faulttable import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from faulttable import Cluster
     from harness import Runner
 
 _REACH = 240.0  # seconds until a phase: a cluster on a machine that is busy takes two minutes
 _END = 150.0
+
+
+@contextlib.contextmanager
+def held(
+    runner: Runner, repository: Path, hold: str, *args: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A run whose test is under way, for as long as a file is there; killed at the end.
+
+    Args:
+        runner: of one engine.
+        repository: its test makes a file `asked`, and goes on while there is `hold`.
+        hold: name of that file.
+        args: of pytest.
+
+    """
+    (repository / hold).touch()
+    (repository / "asked").unlink(missing_ok=True)
+    with subprocess.Popen(runner.command(*args), cwd=repository, env=runner.env) as process:
+        try:
+            deadline = time.monotonic() + 200
+            while not (repository / "asked").exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            yield process
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            (repository / hold).unlink(missing_ok=True)
 
 
 class Underway:
