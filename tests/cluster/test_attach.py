@@ -150,7 +150,7 @@ import json, pathlib, time, urllib.request
 BYSTANDER = pathlib.Path("bystander.yaml")
 
 def test_it(web, kind_cluster):
-    assert urllib.request.urlopen(web.url + "/asked", timeout=10).read() == b"yes"
+    assert urllib.request.urlopen(web.url + "/asked", timeout=60).read() == b"yes"
     if BYSTANDER.exists():
         kind_cluster.kubectl("apply", "-f", str(BYSTANDER))
         kind_cluster.kubectl("wait", "--for=condition=Ready", "pod/bystander", "--timeout=60s")

@@ -114,7 +114,7 @@ import pathlib, time, urllib.request
 
 def ask(service, times):
     for _ in range(times):
-        assert urllib.request.urlopen(service.url + "/asked", timeout=20).read() == b"yes"
+        assert urllib.request.urlopen(service.url + "/asked", timeout=60).read() == b"yes"
 
 def test_one(one):
     ask(one, 7)
@@ -187,7 +187,7 @@ import urllib.request
 
 def ask(service, times):
     for _ in range(times):
-        assert urllib.request.urlopen(service.url + "/asked", timeout=20).read() == b"yes"
+        assert urllib.request.urlopen(service.url + "/asked", timeout=60).read() == b"yes"
 
 def test_asked(strict):
     ask(strict, 5)

@@ -25,7 +25,7 @@ import pathlib, urllib.request
 def test_it(web, kind_cluster):
     pathlib.Path("cluster").write_text(kind_cluster.name)
     if pathlib.Path("ask").exists():
-        assert urllib.request.urlopen(web.url + "/asked", timeout=10).read() == b"yes"
+        assert urllib.request.urlopen(web.url + "/asked", timeout=60).read() == b"yes"
     assert not pathlib.Path("fail").exists()
 """
 

@@ -126,7 +126,7 @@ spec:
 def get(service, path, tries=1):
     for left in reversed(range(tries)):
         try:
-            with urllib.request.urlopen(service.url + path, timeout=5) as answer:
+            with urllib.request.urlopen(service.url + path, timeout=20) as answer:
                 return answer.status
         except OSError:
             if not left:

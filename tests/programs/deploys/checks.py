@@ -17,7 +17,7 @@ def get(service: GoService, path: str, tries: int = 25) -> int:
     """The status of an answer. Until kube-proxy knows of a new pod, others or nobody may answer."""
     for left in reversed(range(tries)):
         try:
-            with urllib.request.urlopen(service.url + path, timeout=5) as answer:
+            with urllib.request.urlopen(service.url + path, timeout=20) as answer:
                 return int(answer.status)
         except OSError:
             if not left:

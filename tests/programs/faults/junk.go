@@ -75,7 +75,7 @@ func junk(directory, kind string) error {
 			try(os.Truncate(name, 1<<30))
 		}
 	case "many":
-		for i := 0; i < 100_000; i++ {
+		for i := 0; i < 25_000; i++ {
 			write(counters(i), nil)
 		}
 	}
