@@ -49,7 +49,7 @@ _START = (
     'if perl -MFcntl -Mstrict -Mwarnings -e 1 2> /dev/null; then exec perl -e "$1" "$3"; fi;'
     ' exec bash -c "$2" kindcov "$3"'
 )
-_DATA = re.compile(r"data ([0-9]{1,10}) ([0-9]{1,10})")
+_DATA = re.compile(r"(data|maybe) ([0-9]{1,10}) ([0-9]{1,10})")
 _GONE = re.compile(r"gone ([0-9]{1,10})")
 # PID STARTED STACK INNER CONTAINER, and of the program's file DEVICE INODE SIZE MTIME.
 _NEW = re.compile(
@@ -279,11 +279,13 @@ class NodeReader:
                 pid, started, stack, inner = (int(match[part]) for part in range(1, 5))
                 yield pid, _Seen(pid, started, stack, inner, match[5], match[6])
             elif match := _DATA.fullmatch(line):
-                size = int(match[2])
+                size = int(match[3])
                 if size % 4 or at + size > len(answer):
                     self._nonsense(line)
-                yield int(match[1]), np.frombuffer(answer, "<u4", size // 4, at).astype(np.uint32)
-                at += size
+                if match[1] == "data" or answer[at + size : at + size + 1] == b"=":
+                    words = np.frombuffer(answer, "<u4", size // 4, at)
+                    yield int(match[2]), words.astype(np.uint32)
+                at += size + (match[1] == "maybe")
             elif match := _GONE.fullmatch(line):
                 yield int(match[1]), None
             else:

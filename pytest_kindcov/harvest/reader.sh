@@ -1,11 +1,14 @@
 # Does what reader.pl does, with its requests and answers, for nodes without perl: bash and dd, with
 # stat, cat, mktemp, od and find. All watched regions are sent each time, changed or not. The memory
 # of a process is opened anew for each reading; that it is still the same program is looked at after.
+# A program that is started costs 1 ms: a snap starts one dd for each region, and nothing besides
+# while no process is new. So regions go out while they are read, before it is known whether they
+# hold: a line `maybe PID LENGTH` announces LENGTH bytes and one more, `=` when they do.
 export LC_ALL=C # lengths are bytes
 proc=${1:-/proc}
 limit=$((64 << 20))
-own='' newest='' again=1 scanned=0
-declare -A address length key exe host born loose
+own='' newest='' again=1 scanned=0 forks=0
+declare -A address length key exe host born loose stack_of
 shopt -s nullglob
 for path in /dev/shm/kindcov-*; do # of a reader that was killed
   pid=${path#*-}
@@ -62,38 +65,48 @@ identify() { # pid; sets line
 }
 
 forget() {
-  unset "address[$1]" "length[$1]" "key[$1]" "exe[$1]"
+  unset "address[$1]" "length[$1]" "key[$1]" "exe[$1]" "stack_of[$1]"
   loose[$1]=1
 }
 
 # Adds to lines; see reader.pl.
 scan() {
-  local uptime last pids=() pid now=$EPOCHSECONDS file id parent started stack line young path paths found own_stack
+  local uptime last new pids=() pid now=$EPOCHSECONDS file id parent started stack line young path paths found
+  local own_stack
   local -A file_of here
   IFS=. read -r uptime _ 2> /dev/null < "$proc/uptime"
   read -r -a last 2> /dev/null < "$proc/loadavg"
   last=${last[4]}
-  if [[ -n $again || -z $last || $last != "$newest" || $now != "$scanned" ]]; then
-    again=
-    [[ -n $last && $last == "$newest" ]] || again=1
-    newest=$last
+  new=1
+  [[ -z $last || $last != $((newest + forks)) ]] || new= # but for ours
+  if [[ -n $again || -n $new || $now != "$scanned" ]]; then
+    again=$new
     for path in "$proc"/[0-9]*; do
       pid=${path##*/}
       here[$pid]=1
-      [[ -n ${born[$pid]} && -z ${loose[$pid]} && $now == "$scanned" ]] || pids+=("$pid")
+      [[ -n ${born[$pid]} && $now == "$scanned" ]] || pids+=("$pid")
     done
-    scanned=$now
     for pid in "${!born[@]}"; do
-      [[ -n ${here[$pid]} ]] || unset "exe[$pid]" "host[$pid]" "born[$pid]" "loose[$pid]"
+      [[ -n ${here[$pid]} ]] ||
+        unset "exe[$pid]" "host[$pid]" "born[$pid]" "loose[$pid]" "stack_of[$pid]"
     done
-  else
-    pids=("${!loose[@]}")
   fi
+  if [[ $now == "$scanned" ]]; then # else all are among them
+    for pid in "${!loose[@]}"; do
+      id=''
+      [[ -z ${host[$pid]} ]] || container "$pid"
+      facts "$pid" && [[ -n $id || $stack != "${stack_of[$pid]}" ]] || continue
+      stack_of[$pid]=$stack
+      pids+=("$pid")
+    done
+  fi
+  newest=$last forks=0 scanned=$now
   paths=()
   for pid in "${pids[@]}"; do
     [[ -n ${address[$pid]} ]] || paths+=("$proc/$pid/exe")
   done
   ((${#paths[@]})) || return 0
+  forks=1
   mapfile -t found < <(exec stat -L -c '%n %d %i %s %Y' "${paths[@]}" 2> /dev/null)
   for path in "${found[@]}"; do
     pid=${path#"$proc"/}
@@ -140,21 +153,36 @@ peek() { # pid, address, length, file: the bytes, all or none
     status=none 2> /dev/null && [[ -s $4 ]]
 }
 
+is_same() { # pid; whether it still runs the program that is watched
+  local parent started stack
+  facts "$1" && [[ "$started $stack" == "${key[$1]}" ]]
+}
+
 snap() {
-  local lines='' files=() total=0 pid parent started stack
+  local lines='' maybe=() total=0 pid said sent holds
   for pid in "${!address[@]}"; do
-    if peek "$pid" "${address[$pid]}" "${length[$pid]}" "$work/$pid" &&
-      facts "$pid" && [[ "$started $stack" == "${key[$pid]}" ]]; then
-      lines+="data $pid ${length[$pid]}"$'\n'
-      files+=("$work/$pid")
-      total=$((total + length[$pid]))
+    if is_same "$pid"; then
+      lines+="maybe $pid ${length[$pid]}"$'\n'
+      maybe+=("$pid")
+      total=$((total + length[$pid] + 1))
     else
       lines+="gone $pid"$'\n'
       forget "$pid"
     fi
   done
   scan
-  answer "$lines"$'\n' "$total" "${files[@]}"
+  answer "$lines"$'\n' "$total"
+  for pid in "${maybe[@]}"; do
+    dd if="$proc/$pid/mem" bs="${length[$pid]}" count=1 skip="${address[$pid]}" \
+      iflag=skip_bytes,fullblock 2> "$work/said"
+    forks=$((forks + 1))
+    sent=0 holds='!'
+    while IFS=' ' read -r -a said; do # 496 bytes copied, ...; 126024 bytes (126 kB, 123 KiB) copied
+      [[ ${said[1]} != bytes ]] || sent=${said[0]}
+    done < "$work/said"
+    if ((sent == length[$pid])) && is_same "$pid"; then holds='='; else key[$pid]=; fi # gone next time
+    printf '%*s%s' $((length[$pid] - sent)) '' "$holds"
+  done
 }
 
 watch() { # pid, address, length, address of the known bytes, these in hex
