@@ -16,7 +16,7 @@ import (
 func main() {
 	url := flag.String("url", "", "what to ask")
 	clients := flag.Int("clients", 2, "how many at once")
-	every := flag.Duration("every", 4*time.Millisecond, "between two questions of a client")
+	every := flag.Duration("every", 4*time.Millisecond, "between two questions of a client; 0: none waits")
 	length := flag.Duration("for", 2*time.Second, "how long")
 	flag.Parse()
 
@@ -28,10 +28,14 @@ func main() {
 		group.Go(func() {
 			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 			var own []time.Duration
-			ticks := time.NewTicker(*every)
-			defer ticks.Stop()
+			wait := func() {}
+			if *every > 0 {
+				ticks := time.NewTicker(*every)
+				defer ticks.Stop()
+				wait = func() { <-ticks.C }
+			}
 			for time.Since(begin) < *length {
-				<-ticks.C
+				wait()
 				start := time.Now()
 				answer, err := client.Get(*url)
 				if err != nil {
