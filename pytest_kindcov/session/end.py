@@ -35,6 +35,7 @@ class End:
         self._provision = provision
         self._recording = recording
         self._is_over = True  # whether nothing is left on the machine
+        self._has_harvest = False
 
     def all(self, *, failed: bool, interrupted: bool, tests_failed: bool) -> None:
         """All that has to be done when nothing more is begun.
@@ -62,6 +63,8 @@ class End:
             self._step(lambda: self._let_go(cluster, tests_failed))
         if self._run.outcome.skipped and self._run.settings.coverage:
             self._step(self._forget_earlier)
+        if self._run.settings.coverage and not self._has_harvest:
+            self._step(self._name_earlier)
         self._step(self._provision.close)
         if self._run.outcome.interrupted:
             self._say_what_is_missing()
@@ -101,6 +104,7 @@ class End:
             collect=pods.collect if pods is not None else None,
             append=settings.append,
         )
+        self._has_harvest = True
         run.phase("harvest", begin)
         outcome.errors += result.errors
         if cluster.refusal:
@@ -181,6 +185,17 @@ class End:
         from pytest_kindcov.harvest.run import forget
 
         forget(self._run.directory)
+
+    def _name_earlier(self) -> None:
+        """Figures of an earlier run stay, as does what selects tests: not taken for this run's."""
+        from pytest_kindcov.report import runfile
+
+        directory = self._run.directory
+        if (directory / runfile.NAME).exists():
+            shown = relative(directory, Path.cwd())
+            self._run.outcome.notes.append(
+                f"nothing was harvested: the figures in {shown}/ are of an earlier run"
+            )
 
     def _save_logs(self, cluster: KindCluster) -> None:
         """Save the logs of a run that failed, once; a failed creation has saved its own."""

@@ -73,6 +73,14 @@ def test_missing_engine_is_one_clear_error(suite: pytest.Pytester, mode: list[st
     assert not list((suite.path / "tmp").glob("kindcov*"))
 
 
+def test_figures_of_an_earlier_run_are_named(suite: pytest.Pytester, mode: list[str]) -> None:
+    (suite.path / ".kindcov").mkdir()
+    (suite.path / ".kindcov/run.json").touch()
+    result = suite.runpytest_subprocess("--kind-coverage", *mode)
+    told = "nothing was harvested: the figures in .kindcov/ are of an earlier run"
+    assert result.stdout.str().count(told) == 1
+
+
 def test_missing_manifests_are_found_before_anything_is_paid(
     suite: pytest.Pytester, mode: list[str]
 ) -> None:
