@@ -38,9 +38,10 @@ _MAX_ARCHIVE = MAX_TOTAL + (64 << 20)
 _COPY = 300.0
 
 # Only what we take is put into the archive, each container's up to a bound, and those that left
-# least come first: one that left too much costs nobody else's. A second name of a file is a file.
-# GNU tar exits with 1 when a file changes while it is read, which a running pod may do, and dies of
-# SIGPIPE (141) when there is more than we take. What is left out goes to standard error.
+# least come first: one that left too much costs nobody else's. Nor its own: of its counter files
+# the newest come first, and a program writes its own when it ends. A second name of a file is a
+# file. GNU tar exits with 1 when a file changes while it is read, which a running pod may do, and
+# dies of SIGPIPE (141) when there is more than we take. What is left out goes to standard error.
 _ARCHIVE = rf"""
 cd {BASE}/containers 2> /dev/null || exit 0
 (($(df --output=avail -B1 . | tail -n 1) > {_MIN_ROOM})) || echo {_FULL} >&2
@@ -52,7 +53,8 @@ for id in $(du -sb -- * 2> /dev/null | sort -n | cut -f 2); do
   [[ $id =~ ^[0-9a-f]{{64}}$ ]] || continue
   printf '%s\0' "$id/state.json"
   chosen "$id" "$meta" $small -print0 | head -z -n {_MAX_METAS}
-  chosen "$id" "$counters" $small -print0 | head -z -n {MAX_FILES + 1}
+  chosen "$id" "$counters" $small -printf '%T@ %p\0' | sort -z -n -r |
+    head -z -n {MAX_FILES + 1} | cut -z -d ' ' -f 2-
   chosen "$id" "$meta|$counters" ! '(' $small ')' -printf '%p\n' | head -n 5 >&2
 done | tar --null --hard-dereference --ignore-failed-read --no-recursion -cf - -T - 2> /dev/null |
   head -c {_MAX_ARCHIVE}

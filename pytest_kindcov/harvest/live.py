@@ -198,14 +198,18 @@ class NodeReader:
         self._started, self._changed, self._gone = [], {}, []
         return reading
 
-    def files(self, directory: str) -> dict[str, int]:
+    def files(self, directory: str, beginning: str = "") -> dict[str, int]:
         """Regular files in a directory of the node: name to size in bytes, at most 20,000.
+
+        Only those whose names begin so; lower-case letters and dots.
 
         Empty when there is no such directory. Names that are not UTF-8 keep their bytes as
         surrogates.
         """
         found = {}
-        answer = self._shell.ask(b"list %s\n" % _path(directory), self._timeout)
+        answer = self._shell.ask(
+            b"list %s %s\n" % (beginning.encode(), _path(directory)), self._timeout
+        )
         for line in answer.decode(errors="surrogateescape").split("\n")[:-1]:
             size, _, name = line.partition(" ")
             if not size.isdecimal():

@@ -7,7 +7,7 @@
 #   unwatch PID
 #   identify PID
 #   read OFFSET LENGTH PATH
-#   list DIRECTORY
+#   list BEGINNING DIRECTORY                 names that begin so, at most 20000
 #
 # snap, watch and identify answer with lines, an empty line, and the bytes of the `data` lines:
 #   new PID STARTED STACK INNER CONTAINER DEVICE INODE SIZE MTIME
@@ -182,11 +182,11 @@ sub fetch {
 }
 
 sub list {
-    my ($path) = @_;
+    my ($beginning, $path) = @_;
     opendir my $directory, $path or return '';
     my ($lines, $count) = ('', 0);
     while (defined(my $name = readdir $directory)) {
-        next if $name =~ /\n/;
+        next if $name =~ /\n/ || index($name, $beginning) != 0;
         lstat "$path/$name" or next;
         next if !-f _;
         last if ++$count > 20000;
@@ -206,7 +206,7 @@ sub obey {
         return '';
     }
     return fetch($1, $2, $3) if $line =~ m{^read $n $n (/.+)$};
-    return list($1) if $line =~ m{^list (/.+)$};
+    return list($1, $2) if $line =~ m{^list ([a-z.]*) (/.+)$};
     die "not a request\n";
 }
 

@@ -212,7 +212,8 @@ fetch() { # offset, length, path
 
 list() {
   local found=''
-  [[ ! -d $1 ]] || found=$(find "$1/" -maxdepth 1 -type f ! -name $'*\n*' -printf '%s %f\n' 2> /dev/null | head -n 20000)
+  [[ ! -d $2 ]] ||
+    found=$(find "$2/" -maxdepth 1 -type f -name "$1*" ! -name $'*\n*' -printf '%s %f\n' 2> /dev/null | head -n 20000)
   answer "${found:+$found$'\n'}" 0
 }
 
@@ -233,8 +234,8 @@ while IFS= read -r request; do
     answer '' 0
   elif [[ $request =~ ^read\ $number\ $number\ (/.+)$ ]]; then
     fetch "${BASH_REMATCH[@]:1:3}"
-  elif [[ $request =~ ^list\ (/.+)$ ]]; then
-    list "${BASH_REMATCH[1]}"
+  elif [[ $request =~ ^list\ ([a-z.]*)\ (/.+)$ ]]; then
+    list "${BASH_REMATCH[@]:1:2}"
   else
     refuse 'not a request'
   fi

@@ -489,8 +489,8 @@ class Recorder:
         directory = f"{BASE}/containers/{live.process.container}/data"
         found = []
         try:
-            names = [name for name in reader.files(directory) if files.META.fullmatch(name)]
-            for name in sorted(names)[:_MAX_META]:
+            names = reader.files(directory, "covmeta.")
+            for name in sorted(filter(files.META.fullmatch, names))[:_MAX_META]:
                 if self._builds.metas.get(name) is None:  # another pod may have it whole
                     data = reader.read_file(f"{directory}/{name}", files.MAX_FILE)
                     self._builds.metas[name] = _meta(name, data)

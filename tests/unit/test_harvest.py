@@ -303,6 +303,22 @@ def test_archive_takes_what_is_coverage_and_nothing_else(tmp_path: Path) -> None
     assert left_out == {f"covmeta.{'1' * 32}", big.name, f"covcounters.{'0' * 32}.2.1"}
 
 
+def test_of_too_many_files_the_newest_are_taken(tmp_path: Path) -> None:
+    """A program writes its own when it ends, after all others that it may have left."""
+    data = tmp_path / "containers" / ID / "data"
+    data.mkdir(parents=True)
+    names = [f"covcounters.{'0' * 32}.{number}.1" for number in range(30)]
+    for number, name in enumerate(names):
+        (data / name).touch()
+        os.utime(data / name, (0, number * 7 % 30))
+    script = files._ARCHIVE.replace(BASE, str(tmp_path)).replace(
+        f"-n {files.MAX_FILES + 1} ", "-n 3 "
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
+    (container,) = files.unpack(done.stdout, "node").containers
+    assert set(container.files) == {name for n, name in enumerate(names) if n * 7 % 30 > 26}
+
+
 def test_too_many_files_cost_only_their_container(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_FILES", 3)
     names = [f"covcounters.{'0' * 32}.{number}.1" for number in range(5)]

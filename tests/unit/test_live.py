@@ -379,6 +379,7 @@ def test_files(reader: NodeReader, tmp_path: Path) -> None:
     os.mkfifo(directory / "fifo")
     found = reader.files(str(directory))
     assert found == {"covmeta.1": len(content), "empty": 0, "-n ä": 1}
+    assert reader.files(str(directory), "covmeta.") == {"covmeta.1": len(content)}
     assert reader.files(str(tmp_path / "missing")) == {}
     assert reader.read_file(f"{directory}/covmeta.1", len(content)) == content
     assert reader.read_file(f"{directory}/empty", 5) == b""
