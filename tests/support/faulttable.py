@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
-import time
+import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -161,11 +162,12 @@ class Cluster:
             "ls -d /var/lib/kindcov /usr{,/local}/{s,}bin/*before-kindcov 2> /dev/null;"
             " ps -C perl -o args= || true",
         )
-        deadline = time.monotonic() + 30  # a namespace that was deleted takes some seconds to go
-        while left := set(self.exec(*OBJECTS).split()) - set(self.objects):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(1)
+        left = set(self.exec(*OBJECTS).split()) - set(self.objects)
+        if left:  # a namespace that was deleted takes some seconds to go
+            gone = ("--for=delete", "--timeout=30s", *sorted(left))
+            with contextlib.suppress(subprocess.SubprocessError):
+                self.exec("kubectl", "wait", *gone)
+            left = set(self.exec(*OBJECTS).split()) - set(self.objects)
         return [
             *(f"on the node: {line}" for line in found.splitlines()),
             *(f"object {name}" for name in sorted(left)),
