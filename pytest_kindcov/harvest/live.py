@@ -50,6 +50,7 @@ _START = (
     ' exec bash -c "$2" kindcov "$3"'
 )
 _DATA = re.compile(r"(data|maybe) ([0-9]{1,10}) ([0-9]{1,10})")
+_PART = re.compile(r"part ([0-9]{1,10}) ([0-9]{1,10}) ([0-9]{1,10})")
 _GONE = re.compile(r"gone ([0-9]{1,10})")
 # PID STARTED STACK INNER CONTAINER, and of the program's file DEVICE INODE SIZE MTIME.
 _NEW = re.compile(
@@ -122,6 +123,15 @@ class _Place:
     """Bytes into the section with the moduledata, to the run of addresses that says so."""
     run: tuple[int, ...]
     """These addresses, as in the file."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What changed of a region."""
+
+    at: int
+    """Words before it."""
+    words: Words
 
 
 class _NotYet(Exception):
@@ -256,15 +266,20 @@ class NodeReader:
             self._before |= self._watched
             self._watched, self._new = {}, {}
         until = time.monotonic() + _SETTLE
+        parts: dict[Process, list[_Part]] = {}
         for pid, content in self._parse(answer):
             process = self._watched.get(pid)
             if isinstance(content, _Seen):
                 self._new[pid] = content, until
             elif process is not None:
-                if content is None:
+                if isinstance(content, _Part):
+                    parts.setdefault(process, []).append(content)
+                elif content is None:
                     self._ended(process)
                 else:
                     self._note(process, content)
+        for process, changes in parts.items():
+            self._note(process, self._joined(process, changes))
         for seen, late in list(self._new.values()):
             if self._admit(seen, final=time.monotonic() > late):
                 del self._new[seen.pid]
@@ -272,14 +287,20 @@ class NodeReader:
             if process.pid not in self._new:
                 self._ended(self._before.pop(process.pid))
 
-    def _parse(self, answer: bytes) -> Iterator[tuple[int, _Seen | Words | None]]:
-        """By process id: a new process, the counters of a watched one, or None when it is gone."""
+    def _parse(self, answer: bytes) -> Iterator[tuple[int, _Seen | Words | _Part | None]]:
+        """By process id: a new process, counters of a watched one, or None when it is gone."""
         end = 0 if answer.startswith(b"\n") else answer.find(b"\n\n") + 1
         if not end and not answer.startswith(b"\n"):
             self._nonsense(repr(answer[:80]))
         at = end + 1
         for line in answer[:end].decode("ascii", errors="replace").splitlines():
-            if match := _NEW.fullmatch(line):
+            if match := _PART.fullmatch(line):
+                pid, offset, size = (int(part) for part in match.groups())
+                if offset % 4 or size % 4 or at + size > len(answer):
+                    self._nonsense(line)
+                yield pid, _Part(offset // 4, np.frombuffer(answer, "<u4", size // 4, at))
+                at += size
+            elif match := _NEW.fullmatch(line):
                 pid, started, stack, inner = (int(match[part]) for part in range(1, 5))
                 yield pid, _Seen(pid, started, stack, inner, match[5], match[6])
             elif match := _DATA.fullmatch(line):
@@ -303,6 +324,15 @@ class NodeReader:
         last = self._last.get(process)
         if last is None or not np.array_equal(words, last):
             self._changed[process] = self._last[process] = words
+
+    def _joined(self, process: Process, parts: Iterable[_Part]) -> Words:
+        """The counters of a process after these changes."""
+        words = self._last[process].copy()
+        for part in parts:
+            if part.at + len(part.words) > len(words):
+                self._nonsense(f"a change beyond the region of {process}")
+            words[part.at : part.at + len(part.words)] = part.words
+        return words
 
     def _ended(self, process: Process) -> None:
         self._gone.append(process)
@@ -390,7 +420,7 @@ class NodeReader:
         for _, content in self._parse(self._shell.ask(request.encode(), self._timeout)):
             if isinstance(content, _Seen):
                 now = content
-            elif content is not None and now is not None:
+            elif isinstance(content, np.ndarray) and now is not None:
                 process = Process(
                     self.node.name,
                     now.pid,

@@ -9,9 +9,10 @@
 #   read OFFSET LENGTH PATH
 #   list BEGINNING DIRECTORY                 names that begin so, at most 20000
 #
-# snap, watch and identify answer with lines, an empty line, and the bytes of the `data` lines:
+# snap, watch and identify answer with lines, an empty line, and the bytes of these lines in turn:
 #   new PID STARTED STACK INNER CONTAINER DEVICE INODE SIZE MTIME
-#   data PID LENGTH
+#   data PID LENGTH                         the whole region
+#   part PID OFFSET LENGTH                  what changed of it
 #   gone PID
 # Only what perl-base has is used: Kind's nodes have no more.
 use strict;
@@ -20,6 +21,9 @@ use Fcntl;
 
 my $proc  = shift // '/proc';
 my $limit = 64 << 20;
+# Bytes that are compared, and sent if they differ. A test changes one or two of the 31 that a region
+# of 126 KB has; to send all of it takes 0.3 ms longer.
+my $page = 4096;
 my (%watch, %exe, %host, %born, %loose);
 my ($newest, $again, $scanned) = ('', 1, 0);
 
@@ -148,8 +152,12 @@ sub snap {
             $lines .= "gone $pid\n";
             forget($pid);
         } elsif ($data ne $one->{last}) {
-            $lines .= "data $pid $one->{length}\n";
-            $blobs .= $data;
+            for (my $at = 0; $at < $one->{length}; $at += $page) {
+                my $part = substr $data, $at, $page;
+                next if $part eq substr $one->{last}, $at, $page;
+                $lines .= "part $pid $at " . length($part) . "\n";
+                $blobs .= $part;
+            }
             $one->{last} = $data;
         }
     }

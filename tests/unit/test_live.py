@@ -445,6 +445,42 @@ def test_close_leaves_nothing(reader: NodeReader, proc: Proc, build: Build) -> N
     assert len(read(reader).gone) == 0  # it can be used again
 
 
+def test_only_what_changed_is_sent(
+    proc: Proc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a region of many pages; put together it is what another reader gets whole."""
+    source = shutil.copytree(LIVE, tmp_path / "source")
+    functions = [f"func f{number}() int {{ return {number} }}" for number in range(2000)]
+    every = ", ".join(f"f{number}" for number in range(2000))
+    use = "func init() { if len(all) > 1<<20 { all[0]() } }"  # else they are not linked
+    text = ["package main", *functions, f"var all = []func() int{{{every}}}", use]
+    (source / "many.go").write_text("\n".join(text))
+    service = proc.start(Go().build(source, tmp_path / "many", *PLAIN))
+    reader = NodeReader(local_node(), proc=str(proc.path))
+    sent: list[int] = []
+    receive = reader._shell.receive
+
+    def receiving(timeout: float) -> bytes:
+        answer = receive(timeout)
+        sent.append(len(answer))
+        return answer
+
+    try:
+        (process,) = read(reader).started
+        assert process.size > 5 * 4096
+        monkeypatch.setattr(reader._shell, "receive", receiving)
+        for word in ("odd", "even", "odd"):
+            service.do(word)
+            words = read(reader).changed[process]
+            assert sent.pop() < process.size / 2
+            other = NodeReader(local_node(), proc=str(proc.path))
+            (whole,) = read(other).changed.values()
+            other.close()
+            assert (words == whole).all()
+    finally:
+        reader.close()
+
+
 def scripted(answer: bytes) -> Node:
     script = (
         "import sys, time\n"
@@ -467,6 +503,9 @@ def framed(payload: bytes) -> bytes:
         framed(b"gone 1\n"),
         framed(b"data 1 8\n\n1234"),
         framed(b"data 1 3\n\n123"),
+        framed(b"part 1 0 8\n\n1234"),
+        framed(b"part 1 2 4\n\n1234"),
+        framed(b"maybe 1 4\n\n1234"),
         framed(b"data 1 9999999999\n\n123"),
         framed(b"new 1 2 3\n\n"),
         framed(b"new 1 2 3 4 - 1 2 3 4 5\n\n"),
@@ -486,7 +525,7 @@ def test_hostile_answers(answer: bytes) -> None:
 
 
 def test_answers_of_what_nobody_asked_for() -> None:
-    answer = framed(b"gone 1\ndata 2 4\n\n1234")
+    answer = framed(b"gone 1\ndata 2 4\npart 3 0 4\nmaybe 4 4\n\n123412341234=")
     reader = NodeReader(scripted(answer))
     try:
         assert nothing(read(reader))
