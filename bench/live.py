@@ -11,22 +11,25 @@ put into a cgroup that is named as a container is, so that the reader finds them
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pytest_kindcov.cluster.engine import Engine
 from pytest_kindcov.cluster.node import Node
+from pytest_kindcov.cluster.shell import Shell
 from pytest_kindcov.harvest.live import NodeReader, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 CONTAINER = "be9c" * 16
 MANY = 50
@@ -81,8 +84,14 @@ done
 )
 STOP = CGROUP + 'shift; kill "$@"; sleep 0.2; rmdir "$base/$0"'
 PUT = 'cat > "$1" && chmod 0755 "$1"'
-# Without a new process on the node: readings would look what it is.
-TICK = "while read -r pids; do kill -USR1 $pids; done"
+# Without a new process on the node: readings would look what it is. Ends when its input does.
+TICK = 'until read -r -t "$0" || (($? < 129)); do kill -USR1 "$@"; done'
+ECHO = r"while read -r; do printf '\0\0\0\0'; done"
+STARTS = r"while read -r; do dd if=/dev/null status=none; printf '\0\0\0\0'; done"
+# Seconds between readings: after a pause one finds all asleep, the engine's processes on the way to
+# the node as well.
+BETWEEN, PAUSE = 0.004, 0.2
+RESTED = 50  # readings
 
 
 class Local(Engine):
@@ -117,72 +126,99 @@ def build(directory: Path, functions: int) -> Path:
     return directory / "program"
 
 
-def measure(
-    reader: NodeReader, rounds: int, ticks: IO[str], pids: list[str], ticking: int
-) -> float:
-    """The median of readings while so many processes count between them; printed with the p99."""
-    taken = []
-    for _ in range(rounds):
-        if ticking:
-            ticks.write(f"{' '.join(pids[:ticking])}\n")
-            ticks.flush()
-            time.sleep(0.2)  # a busy machine takes its time
+@contextlib.contextmanager
+def counting(node: Node, pids: Sequence[str]) -> Iterator[None]:
+    """Let these processes count all the time."""
+    pause = "0.002" if len(pids) == 1 else "0.02"
+    ticker = subprocess.Popen(
+        node.engine.exec_args(node.name, ["bash", "-c", TICK, pause, *pids]),
+        stdin=subprocess.PIPE,
+    )
+    assert ticker.stdin is not None
+    try:
+        time.sleep(0.5)
+        yield
+    finally:
+        ticker.stdin.close()
+        ticker.wait(10)
+
+
+def measure(reader: NodeReader, rounds: int, changed: int, pause: float) -> float:
+    """The median of readings that see so many processes changed; printed with the p99."""
+    taken: list[float] = []
+    for _ in range(20 * rounds):
+        time.sleep(pause)
         begin = time.perf_counter()
         (reading,) = read_all([reader])
-        taken.append(1000 * (time.perf_counter() - begin))
+        spent = time.perf_counter() - begin
         assert reading.error is None, reading.error
         # On a machine with clusters of its own others count as well.
-        changed = [process for process in reading.changed if process.container == CONTAINER]
-        assert len(changed) == ticking, (len(changed), ticking)
+        own = [process for process in reading.changed if process.container == CONTAINER]
+        if len(own) == changed:
+            taken.append(1000 * spent)
+        if len(taken) == rounds:
+            break
+    assert len(taken) > rounds / 2, f"{len(taken)} of {rounds} saw {changed} changed"
     middle = float(np.median(taken))
     print(f"{middle:8.2f} {np.percentile(taken, 99):8.2f}", end="")
     return middle
 
 
+def echo(node: Node, rounds: int, pause: float, script: str) -> None:
+    """The least that any request takes: one that is answered without looking at anything."""
+    shell = Shell(node, ["bash", "-c", script])
+    shell.ask(b"\n", 10)
+    taken = []
+    for _ in range(rounds):
+        time.sleep(pause)
+        begin = time.perf_counter()
+        shell.ask(b"\n", 10)
+        taken.append(1000 * (time.perf_counter() - begin))
+    shell.close()
+    print(f"{np.median(taken):8.2f} {np.percentile(taken, 99):8.2f}")
+
+
 def bench(place: str, nodes: dict[str, Node], programs: dict[str, Path], rounds: int) -> None:
     """One place, all readers, programs, and numbers of processes."""
     node = nodes["perl"]
+    for pause in (0.0, PAUSE):
+        for what, script in (("", ECHO), (" for which bash starts dd", STARTS)):
+            print(f"{place:6} an empty request{what}{_after(pause)}: ", end="")
+            echo(node, RESTED if pause else rounds, pause, script)
     for size, program in programs.items():
         path = f"/tmp/kindcov-bench-{program.parent.name}"  # noqa: S108
         node.run(["bash", "-c", PUT, "kindcov", path], stdin=program.read_bytes())
         for count in (1, MANY):
             pids = node.script(START, CONTAINER, path, str(count)).text.split()
-            ticker = subprocess.Popen(
-                node.engine.exec_args(node.name, ["bash", "-c", TICK]),
-                stdin=subprocess.PIPE,
-                text=True,
-            )
-            assert ticker.stdin is not None
             time.sleep(0.5)
             try:
-                everything = len(node.script("echo /proc/[0-9]*").text.split())
                 for name, own in nodes.items():
                     reader = NodeReader(own)
-                    begin = time.perf_counter()
                     (first,) = read_all([reader])
-                    cold = 1000 * (time.perf_counter() - begin)
-                    own_ones = [one for one in first.started if one.container == CONTAINER]
-                    assert len(own_ones) == count, (first, reader.problems)
-                    time.sleep(0.5)
-                    read_all([reader])
-                    for ticking in sorted({0, 1, count}):
+                    started = [one for one in first.started if one.container == CONTAINER]
+                    assert len(started) == count, (first, reader.problems)
+                    rows = [(0, 0.0), (1, BETWEEN), (1, PAUSE)]
+                    rows += [(count, BETWEEN * 10)] if count > 1 else []
+                    for changed, pause in rows:
                         print(
-                            f"{place:6} {name:5} {size:7} {count:3} processes of {everything:4},"
-                            f" {ticking:3} changed: ",
+                            f"{place:6} {name} {size:6}, {count:2} processes, {changed:2} changed"
+                            f"{_after(pause)}: ",
                             end="",
                         )
-                        few = min(rounds, MANY) if ticking else rounds
-                        middle = measure(reader, few, ticker.stdin, pids, ticking)
-                        goal = GOALS.get((name, count, ticking))
-                        verdict = "" if goal is None else f"goal {goal:g}"
-                        verdict += "" if goal is None or middle <= goal else ": MISS"
-                        print(f"   (first {cold:.0f})  {verdict}", flush=True)
+                        few = rounds if not changed else RESTED
+                        with counting(node, pids[:changed]) if changed else nullcontext():
+                            middle = measure(reader, few, changed, pause)
+                        goal = None if pause == PAUSE else GOALS.get((name, count, changed))
+                        verdict = "" if goal is None else f"  goal {goal:g}"
+                        print(verdict + ("" if goal is None or middle <= goal else ": MISS"))
                     reader.close()
             finally:
-                ticker.stdin.close()
-                ticker.wait(10)
                 node.run(["bash", "-c", STOP, CONTAINER, "kindcov", *pids])
         node.run(["rm", "-f", path])
+
+
+def _after(pause: float) -> str:
+    return f" after {1000 * pause:.0f} ms" if pause >= PAUSE else ""
 
 
 def main() -> None:

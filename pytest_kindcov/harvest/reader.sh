@@ -47,7 +47,7 @@ facts() { # pid; sets parent, started, stack
   local text='' fields
   IFS= read -r -d '' text 2> /dev/null < "$proc/$1/stat"
   [[ $text == *') '* ]] || return
-  read -r -a fields <<< "${text##*) }"
+  fields=(${text##*) }) # a letter and numbers; 10 times as fast as `read <<<`
   parent=${fields[1]} started=${fields[19]} stack=${fields[25]}
 }
 
@@ -121,11 +121,11 @@ scan() {
     fi
     young=$((now - born[$pid] <= 10))
     if [[ -n ${exe[$pid]+known} && ${exe[$pid]} == "$file" ]]; then
-      [[ -n ${host[$pid]} ]] || continue
       if ! ((young)); then
         unset "loose[$pid]"
         continue
       fi
+      [[ -n ${host[$pid]} ]] || continue
     fi
     id=''
     [[ -z $file ]] || container "$pid"
