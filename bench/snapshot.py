@@ -60,7 +60,7 @@ orders = go_service(
 )
 """
 TESTS = """
-import contextlib, http.client, json, os, statistics, subprocess, time
+import contextlib, http.client, json, os, statistics, subprocess, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import hand, probe
@@ -117,15 +117,15 @@ def snapshots(pods, recorder):
     return pairs
 
 def latencies(url, work, every):
-    # Of a slice, with something ten times a second.
-    with subprocess.Popen(
-        [os.environ["LOAD"], "-url", url, "-for", "1s", "-every", every],
-        stdout=subprocess.PIPE, text=True,
-    ) as process:
-        while process.poll() is None:
-            work()
-            time.sleep(0.1)
-        return [1000 * float(word) for word in process.stdout.read().split()]
+    # Of a slice, with something ten times a second. It prints more than a pipe holds.
+    load = [os.environ["LOAD"], "-url", url, "-for", "1s", "-every", every]
+    with tempfile.TemporaryFile("w+") as taken:
+        with subprocess.Popen(load, stdout=taken) as process:
+            while process.poll() is None:
+                work()
+                time.sleep(0.1)
+        taken.seek(0)
+        return [1000 * float(word) for word in taken.read().split()]
 
 def test_snapshots(orders, kind_cluster):
     recorder = probe.recorders[0]
