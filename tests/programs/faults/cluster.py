@@ -86,7 +86,8 @@ class Node:
         return found
 
     def kill(self, app: str) -> None:
-        """Kill the program of an app's only pod."""
+        """Kill the program of an app's only pod, which may be new."""
+        self.wait(app, begun)
         (pod,) = self.pods(app)
         (status,) = pod["status"]["containerStatuses"]
         container = status["containerID"].partition("://")[2]
@@ -98,6 +99,12 @@ class Node:
         while not what(self.pods(app)):
             assert time.monotonic() < deadline, self.pods(app)
             time.sleep(0.2)
+
+
+def begun(pods: list[dict[str, Any]]) -> bool:
+    """Whether there is one pod, and its container was made."""
+    statuses = [s for pod in pods for s in pod["status"].get("containerStatuses") or []]
+    return len(pods) == 1 and bool(statuses) and all("containerID" in each for each in statuses)
 
 
 def restarted(pods: list[dict[str, Any]]) -> bool:
