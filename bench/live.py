@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -206,9 +205,11 @@ def bench(place: str, nodes: dict[str, Node], programs: dict[str, Path], rounds:
                             end="",
                         )
                         few = rounds if not changed else RESTED
-                        with counting(node, pids[:changed]) if changed else nullcontext():
+                        with (
+                            counting(node, pids[:changed]) if changed else contextlib.nullcontext()
+                        ):
                             middle = measure(reader, few, changed, pause)
-                        goal = None if pause == PAUSE else GOALS.get((name, count, changed))
+                        goal = GOALS.get((name, count, changed))
                         verdict = "" if goal is None else f"  goal {goal:g}"
                         print(verdict + ("" if goal is None or middle <= goal else ": MISS"))
                     reader.close()
