@@ -66,7 +66,7 @@ class Shell:
         self._max_answer = max_answer
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr = b""
-        self._pending = False
+        self._pending = 0  # answers
         self._proven = False
 
     def ask(self, request: bytes, timeout: float) -> bytes:
@@ -75,10 +75,10 @@ class Shell:
         return self.receive(timeout)
 
     def send(self, request: bytes, timeout: float) -> None:
-        """Send a request, whose answer `receive` must fetch before the next is sent.
+        """Send requests, whose answers `receive` must fetch before the next are sent.
 
         Args:
-            request: one line, with its line break.
+            request: a line with its line break; or more, each of which is answered.
             timeout: seconds for the sending.
 
         Raises:
@@ -86,7 +86,6 @@ class Shell:
 
         """
         assert request.endswith(b"\n")
-        assert request.count(b"\n") == 1
         if self._pending or (self._process is not None and self._process.poll() is not None):
             self.close()
         if self._process is None:
@@ -94,7 +93,7 @@ class Shell:
         assert self._process.stdin is not None
         out = self._process.stdin.fileno()
         deadline = time.monotonic() + timeout
-        self._pending = True
+        self._pending = request.count(b"\n")
         rest = memoryview(request)
         try:
             while rest:
@@ -109,7 +108,7 @@ class Shell:
             raise
 
     def receive(self, timeout: float) -> bytes:
-        """The answer to what was sent.
+        """The answer to the first request that has none yet.
 
         Args:
             timeout: seconds for the whole answer; for the first one of a program at least a minute.
@@ -137,7 +136,7 @@ class Shell:
         except BaseException:
             self._end(0)
             raise
-        self._pending = False
+        self._pending -= 1
         self._proven = True
         if head & _ERROR:
             raise Refusal(f"node {self.node.name}: {answer.decode(errors='replace').strip()}")
@@ -236,7 +235,7 @@ class Shell:
         )
 
     def _end(self, patience: float) -> None:
-        process, self._process, self._pending = self._process, None, False
+        process, self._process, self._pending = self._process, None, 0
         if process is None:
             return
         try:

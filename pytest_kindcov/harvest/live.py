@@ -21,7 +21,7 @@ from pytest_kindcov.errors import ClusterError, CoverageDataError
 from pytest_kindcov.harvest import elf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import NoReturn
 
     import numpy.typing as npt
@@ -85,12 +85,8 @@ class Process:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a node's processes had counted at a moment between `begin` and `end`."""
+    """What a node's processes had counted at a moment."""
 
-    begin: float
-    """Seconds since the epoch (time.time()), by this machine's clock, when it was asked for."""
-    end: float
-    """The same, when all of it was here."""
     started: list[Process] = field(default_factory=list)
     """Instrumented processes that are in no earlier reading."""
     changed: dict[Process, Words] = field(default_factory=dict)
@@ -159,7 +155,8 @@ class NodeReader:
         self._shell = Shell(node, ["bash", "-c", _START, "kindcov", *texts, proc])
         self._proc = proc
         self._timeout = timeout
-        self._begin = 0.0
+        # Of each reading that was asked for and is not here yet, how long the node waits before it.
+        self._asked: list[float] = []
         self._generation = 0
         self._programs: dict[str, _Place | None] = {}
         # New processes and until when to try to watch them.
@@ -173,38 +170,49 @@ class NodeReader:
         self._changed: dict[Process, Words] = {}
         self._gone: list[Process] = []
 
-    def send(self) -> None:
-        """Ask for a reading, which `receive` fetches. Nothing else may be asked in between.
+    @property
+    def busy(self) -> bool:
+        """Whether a reading is on the way; what else is asked then breaks that off."""
+        return bool(self._asked)
+
+    def send(self, pauses: Sequence[float] = (0,)) -> None:
+        """Ask for readings, each of which `receive` fetches. Nothing else may be asked in between.
+
+        Args:
+            pauses: seconds, one for each reading, that the node lets pass before it.
 
         Raises:
             ClusterError: the node cannot be asked, tried twice.
 
         """
-        self._begin = time.time()
+        self._asked = list(pauses)
+        requests = b"".join(_snap(pause) for pause in pauses)
         try:
-            self._shell.send(b"snap\n", self._timeout)
+            self._shell.send(requests, self._timeout)
         except ClusterError:
-            self._shell.send(b"snap\n", self._timeout)
+            self._shell.send(requests, self._timeout)
 
     def receive(self) -> Reading:
-        """The reading that was asked for; a shell that broke is started anew, once.
+        """The next reading that was asked for; a shell that broke is started anew, once.
 
         Raises:
             ClusterError: the node cannot be read.
 
         """
+        pause = self._asked.pop(0)
+        timeout = self._timeout + pause
         try:
             try:
-                self._take(self._shell.receive(self._timeout))
+                self._take(self._shell.receive(timeout))
             except Refusal:
                 raise
             except ClusterError:
-                self._take(self._shell.ask(b"snap\n", self._timeout))
+                self._take(self._shell.ask(_snap(pause), timeout))
         except BaseException:
             # What was taken in may be half of it: a new shell sends everything again.
             self._shell.close()
             raise
-        reading = Reading(self._begin, time.time(), self._started, self._changed, self._gone)
+        reading = Reading(self._started, self._changed, self._gone)
         self._started, self._changed, self._gone = [], {}, []
         return reading
 
@@ -280,7 +288,7 @@ class NodeReader:
                     self._note(process, content)
         for process, changes in parts.items():
             self._note(process, self._joined(process, changes))
-        for seen, late in list(self._new.values()):
+        for seen, late in [] if self.busy else list(self._new.values()):
             if self._admit(seen, final=time.monotonic() > late):
                 del self._new[seen.pid]
         for process in list(self._before.values()):
@@ -485,28 +493,46 @@ class NodeReader:
         )
 
 
-def read_all(readers: Iterable[NodeReader]) -> list[Reading]:
-    """One reading of each node, all asked at the same time.
+def read_all(readers: Sequence[NodeReader]) -> list[Reading]:
+    """One reading of each node, all asked at the same time; see `readings`."""
+    (found,) = readings(readers)
+    return found
+
+
+def readings(
+    readers: Sequence[NodeReader], pauses: Sequence[float] = (0,)
+) -> Iterator[list[Reading]]:
+    """Readings of each node, all asked at the same time.
 
     A node that cannot be read has its `error` in its reading: the others' readings are not lost.
+
+    Args:
+        readers: of the nodes.
+        pauses: seconds, one for each reading, that the nodes let pass before it. So a second one
+            after a short time costs no other way there and back.
+
     """
     errors: dict[NodeReader, ClusterError] = {}
-    readers = list(readers)
     for reader in readers:
         try:
-            reader.send()
+            reader.send(pauses)
         except ClusterError as error:
             errors[reader] = error
-    readings = []
-    for reader in readers:
-        try:
-            if reader in errors:
-                raise errors[reader]
-            readings.append(reader.receive())
-        except ClusterError as error:
-            now = time.time()
-            readings.append(Reading(now, now, error=error))
-    return readings
+    for _ in pauses:
+        found = []
+        for reader in readers:
+            try:
+                if reader in errors:
+                    raise errors[reader]
+                found.append(reader.receive())
+            except ClusterError as error:
+                found.append(Reading(error=error))
+        yield found
+
+
+def _snap(pause: float) -> bytes:
+    """The request for a reading, so many seconds later."""
+    return b"snap %d\n" % round(1e6 * pause)
 
 
 def _named(seen: _Seen) -> str:

@@ -1,7 +1,7 @@
 # Runs in a node (perl -e TEXT [PROC]) and reads the memory of the processes there. One request a
 # line; each answer is u32 length, little-endian, then as many bytes; the highest bit: an error.
 #
-#   snap                                    new processes, changed regions, ended processes
+#   snap MICROSECONDS                       after so many: new processes, changed regions, ended ones
 #   watch PID ADDRESS LENGTH AT HEX         from now on read this region of this process, if its
 #                                           memory at AT holds these bytes
 #   unwatch PID
@@ -144,6 +144,8 @@ sub forget {
 }
 
 sub snap {
+    my ($pause) = @_;
+    select undef, undef, undef, $pause / 1e6 if $pause;
     my ($lines, $blobs) = ('', '');
     for my $pid (keys %watch) {
         my $one = $watch{$pid};
@@ -206,7 +208,7 @@ sub list {
 sub obey {
     my ($line) = @_;
     my $n = '([0-9]{1,15})';
-    return snap() if $line eq 'snap';
+    return snap($1) if $line =~ /^snap $n$/;
     return watch($1, $2, $3, $4, $5) if $line =~ /^watch $n $n $n $n ((?:[0-9a-f]{2}){1,64})$/;
     return identify($1) . "\n" if $line =~ /^identify $n$/;
     if ($line =~ /^unwatch $n$/) {

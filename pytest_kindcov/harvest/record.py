@@ -17,7 +17,7 @@ from pytest_kindcov.errors import CoverageDataError, KindCovError
 from pytest_kindcov.harvest import files
 from pytest_kindcov.harvest.attribute import BACKGROUND, SHUTDOWN, STARTUP, Account, contexts
 from pytest_kindcov.harvest.inject import BASE
-from pytest_kindcov.harvest.live import NodeReader, Process, read_all
+from pytest_kindcov.harvest.live import NodeReader, Process, Reading, readings
 from pytest_kindcov.harvest.running import Ran
 from pytest_kindcov.harvest.verdict import Seen
 
@@ -40,6 +40,9 @@ _YOUNG = 3.0
 # Seconds for which services that were found quiet are taken to be so still: one test ends and the
 # next begins without two more readings.
 _FRESH = 0.002
+# Seconds that the node lets pass between two readings that are asked for together, at most: nobody
+# else can read meanwhile.
+_TOGETHER = 0.01
 # An untrusted pod can write any number of files with the names of meta data.
 _MAX_META = 16
 
@@ -157,14 +160,19 @@ class Recorder:
 
         """
         deadline = time.monotonic() + limit
-        self.read()
         while len(self._running.ran().names) <= 1:
-            time.sleep(quiet)
-            if not self.read():
+            if quiet <= _TOGETHER:
+                lively = self.read(quiet)
+            else:  # the others may read meanwhile
+                self.read()
+                time.sleep(quiet)
+                lively = self.read()
+            if not lively:
                 self._settled = time.monotonic()
                 return True
             if time.monotonic() > deadline:
                 return False
+        self.read()
         return False
 
     def newly(self, context: str) -> int:
@@ -172,27 +180,33 @@ class Recorder:
         self.read()
         return self._new.get(context, 0)
 
-    def read(self) -> bool:
+    def read(self, again: float | None = None) -> bool:
         """Read all nodes and book what happened.
 
+        Args:
+            again: seconds; read a second time so long after that.
+
         Returns:
-            Whether anything happened that is not known to be background.
+            Whether anything happened since the reading before that is not known to be background.
 
         """
+        lively = False
         with self._lock:
             if self._closed.is_set():
                 return False
             try:
-                return self._read()
+                for found in readings(self._readers, (0,) if again is None else (0, again)):
+                    lively = self._take(found)
             except Exception as error:  # a test must not fail because it could not be watched
                 self._note(f"not read live: unexpected {type(error).__name__}: {error}")
                 return False
+            return lively
 
-    def _read(self) -> bool:
-        readings = read_all(self._readers)
+    def _take(self, found: Sequence[Reading]) -> bool:
+        """Book a reading of each node."""
         now = time.monotonic()
         unread = set()
-        for reader, reading in zip(self._readers, readings, strict=True):
+        for reader, reading in zip(self._readers, found, strict=True):
             if reading.error is not None:
                 unread.add(reader.node.name)
                 self._note(f"not read live for a while: {reading.error.headline}")
@@ -469,7 +483,7 @@ class Recorder:
         if live.region is not None:
             return live.region.counters(words)
         now = time.monotonic()
-        if now < live.look and not self._stopping:
+        if self._reader_of[live.process.node].busy or (now < live.look and not self._stopping):
             return None
         live.look = now + (now - live.since)
         for meta in self._metas(live):

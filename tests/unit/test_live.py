@@ -23,7 +23,7 @@ from pytest_kindcov.cluster.node import Node
 from pytest_kindcov.covdata import counters, memory, meta
 from pytest_kindcov.errors import ClusterError, CoverageDataError
 from pytest_kindcov.harvest import elf, live
-from pytest_kindcov.harvest.live import NodeReader, Reading, read_all
+from pytest_kindcov.harvest.live import NodeReader, Reading, read_all, readings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +68,6 @@ def reader(request: pytest.FixtureRequest, proc: Proc, tmp_path: Path) -> Iterat
 def read(reader: NodeReader) -> Reading:
     (reading,) = read_all([reader])
     assert reading.error is None
-    assert reading.begin <= reading.end
     return reading
 
 
@@ -365,6 +364,53 @@ def test_all_nodes_at_once(proc: Proc, build: Build) -> None:
     finally:
         good.close()
         bad.close()
+
+
+def test_one_after_the_other_for_one_request(reader: NodeReader, proc: Proc, build: Build) -> None:
+    """The node waits, and what happens meanwhile is in the second."""
+    service = proc.start(build())
+    (process,) = read(reader).started
+    begin = time.monotonic()
+    pair = readings([reader], (0, 0.5))
+    (first,) = next(pair)
+    assert nothing(first)
+    service.do("even")
+    proc.start(build())
+    (second,) = next(pair)
+    assert time.monotonic() - begin > 0.5
+    assert process in second.changed
+    assert len(second.started) == 1
+    assert not reader.busy
+    assert nothing(read(reader))
+
+
+def test_a_new_process_waits_for_the_last_of_them(
+    reader: NodeReader, proc: Proc, build: Build
+) -> None:
+    """Its program is asked for, and nothing can be asked while a reading is on the way."""
+    read(reader)
+    proc.start(build())
+    (first,), (second,) = readings([reader], (0, 0.01))
+    assert nothing(first)
+    assert len(second.started) == 1
+    assert reader._shell.generation == 1
+
+
+def test_shell_that_breaks_between_two_readings(
+    reader: NodeReader, proc: Proc, build: Build
+) -> None:
+    """The second is asked for again, with its pause, of a new shell."""
+    service = proc.start(build())
+    (process,) = read(reader).started
+    pair = readings([reader], (0, 0.2))
+    next(pair)
+    reader._shell.close()
+    service.do("even")
+    begin = time.monotonic()
+    (second,) = next(pair)
+    assert time.monotonic() - begin > 0.2
+    assert second.error is None
+    assert (list(second.changed), second.started) == ([process], [])
 
 
 def test_files(reader: NodeReader, tmp_path: Path) -> None:

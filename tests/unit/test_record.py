@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -212,6 +213,37 @@ def test_instance_of_one_worker_is_its_own(cluster: Cluster) -> None:
     assert not any(name.startswith("b") and name != "background" for name in ran)
 
 
+@pytest.mark.parametrize("together", [0, 1])
+def test_settling_waits_for_what_goes_on(
+    cluster: Cluster, together: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways of waiting: by the node, and, when it takes longer, here."""
+    monkeypatch.setattr(record, "_TOGETHER", together)
+    quiet = 0.3
+    cluster.start()
+    recorder = cluster.record()
+    recorder.read()
+    recorder.change(lambda: cluster.running.enter("gw0", "a"))
+    over = threading.Event()
+
+    def work() -> None:
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            cluster.proc.processes[-1].do("odd")
+        over.set()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert recorder.settle(quiet, 20)
+    assert over.is_set()
+    worker.join()
+    begin = time.monotonic()
+    assert recorder.settle(quiet, 20)
+    assert time.monotonic() - begin >= quiet
+    recorder.change(lambda: cluster.running.leave("gw0"))
+    recorder.close()
+
+
 def test_other_containers_are_forgotten(cluster: Cluster) -> None:
     cluster.start()
     recorder = cluster.record()
@@ -224,10 +256,10 @@ def test_other_containers_are_forgotten(cluster: Cluster) -> None:
 def test_defect_of_the_recorder_is_named_and_breaks_no_test(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: object) -> None:
+    def broken(*_: object) -> None:
         raise ZeroDivisionError("somewhere")
 
-    monkeypatch.setattr(record, "read_all", broken)
+    monkeypatch.setattr(record, "readings", broken)
     recorder = cluster.record()
     during(cluster, recorder, "a")
     recorder.close()

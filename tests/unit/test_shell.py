@@ -53,6 +53,24 @@ def test_one_program_for_many_requests() -> None:
         one.close()
 
 
+def test_several_requests_at_once() -> None:
+    one = shell()
+    try:
+        one.send(b"a\nrefuse\nb\n", 10)
+        assert one.receive(10) == b"a"
+        with pytest.raises(Refusal, match="will not"):
+            one.receive(10)
+        assert one.receive(10) == b"b"
+        with pytest.raises(ClusterError, match="nothing was asked"):
+            one.receive(10)
+        one.send(b"c\nd\n", 10)
+        assert one.receive(10) == b"c"
+        assert one.ask(b"e\n", 10) == b"e"  # by a new program: an answer was not fetched
+        assert one.generation == 2
+    finally:
+        one.close()
+
+
 def test_two_are_asked_at_once() -> None:
     shells = [shell(), shell()]
     try:
