@@ -22,7 +22,7 @@ import yaml
 
 from pytest_kindcov import _proxy, _run
 from pytest_kindcov._wait import wait_until
-from pytest_kindcov.cluster import failure, owners, preflight
+from pytest_kindcov.cluster import failure, kindconfig, owners, preflight
 from pytest_kindcov.cluster.engine import OWN_NODE_IMAGE, Container, Engine, detect
 from pytest_kindcov.cluster.node import IMPORT, Node
 from pytest_kindcov.cluster.watch import Watch
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from pytest_kindcov.cluster.ledger import Ledger
     from pytest_kindcov.cluster.owners import Owner
 
-FORWARDED = range(30950, 30966)
-"""Node ports published on the host where node addresses cannot be reached: one for each service."""
 NODE_PORTS = range(30000, 32768)
 """Kubernetes' own range of them."""
 _QUERY = 60.0
@@ -144,7 +142,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         if self.engine.reaches_nodes:
             return ()
         if self.created:
-            return FORWARDED
+            return kindconfig.FORWARDED
         published = self.engine.published_ports(self.nodes[0].name)
         found = [port for port in published if port in NODE_PORTS]
         if not found:
@@ -197,9 +195,13 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         args = ["create", "cluster", "--name", self.name, "--retain"]
         args += ["--kubeconfig", str(self.kubeconfig_path)]
         args += ["--image", image] if image else []
-        if not self.engine.reaches_nodes:
-            config_file = _with_ports(config_file, self.path / "kind.yaml")
-        args += ["--config", str(config_file)] if config_file else []
+        config_file = kindconfig.write(
+            config_file,
+            self.path / "kind.yaml",
+            image=image,
+            published=not self.engine.reaches_nodes,
+        )
+        args += ["--config", str(config_file)]
         self._own_kubeconfig()
         owners.claim(self.name, self.engine, self.scratch, key=key)
         self.created = True  # from here on there may be something to delete
@@ -476,21 +478,6 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         config = self._kind("get", "kubeconfig", "--name", self.name, timeout=_QUERY).stdout
         self._own_kubeconfig()
         self.kubeconfig_path.write_bytes(config)
-
-
-def _with_ports(config_file: str | Path | None, output: Path) -> Path:
-    """A kind config whose first control plane publishes `FORWARDED` on free ports of 127.0.0.1."""
-    config: dict[str, Any] = {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4"}
-    if config_file:
-        config = yaml.safe_load(Path(config_file).read_text()) or config
-    nodes = config.setdefault("nodes", [{"role": "control-plane"}])
-    first = next((node for node in nodes if node.get("role") == "control-plane"), nodes[0])
-    mappings = first.setdefault("extraPortMappings", [])
-    mappings += [
-        {"containerPort": port, "hostPort": 0, "listenAddress": "127.0.0.1"} for port in FORWARDED
-    ]
-    output.write_text(yaml.safe_dump(config))
-    return output
 
 
 def _free_port() -> int:
