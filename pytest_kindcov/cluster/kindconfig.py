@@ -31,7 +31,7 @@ _LISTS = (1, 36)
 _PROXY = """
 kind: KubeProxyConfiguration
 iptables:
-  minSyncPeriod: 0s
+  minSyncPeriod: 50ms
 """
 
 
