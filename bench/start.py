@@ -1,8 +1,8 @@
 """Start to first test on a new cluster, against a bare cluster and against step after step.
 
-The node image is there, and the program was built before, as on a developer's machine. The limit is
-measured too: a pod cannot be made before the node is Ready, so the least is the bare cluster, then
-the service's pod, with its image there already, and pytest, which starts to run one test.
+The node image is there, and the program was built before, as on a developer's machine. Measured too
+is what a bare cluster takes until the service's pod runs in it, with its image there already, and
+pytest has started and runs one test.
 """
 
 from __future__ import annotations

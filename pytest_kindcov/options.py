@@ -159,7 +159,12 @@ OPTIONS = (
     ),
     Option("node_image", "", "Kind node image (default: one that is there, else kind's own)"),
     Option("kind_bin", "", "Path of the kind program (default: kind on PATH)", metavar="PATH"),
-    Option("kind_config", "", "Kind config file for the cluster", metavar="FILE"),
+    Option(
+        "kind_config",
+        "",
+        "Kind config file for the cluster (default: kind's own, made to be ready sooner)",
+        metavar="FILE",
+    ),
     Option(
         "keep",
         "never",

@@ -79,6 +79,15 @@ def test_kept_cluster(runner: Runner, repository: Path) -> None:
     traces = "ls -d /var/lib/kindcov; ls /usr/local/sbin /usr/bin | grep kindcov; true"
     assert runner.engine.run("exec", f"{name}-control-plane", "sh", "-c", traces) == ""
 
+    # It was made to be ready sooner than kind's own.
+    manifest = "/etc/kubernetes/manifests/kube-controller-manager.yaml"
+    assert "--kube-api-qps=500" in runner.engine.run(
+        "exec", f"{name}-control-plane", "cat", manifest
+    )
+    ask = "kubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system get cm kube-proxy -o yaml"
+    proxy = runner.engine.run("exec", f"{name}-control-plane", *ask.split())
+    assert "minSyncPeriod: 50ms" in proxy
+
     # The next run takes it; its counters begin at nothing, and what did not change stays.
     (repository / "ask").unlink()
     second = runner(repository, *coverage)
