@@ -48,12 +48,9 @@ func main() {
 	hit("bye")
 }
 
+// Without a block that runs only when it is over: whether that is before the program's end is chance.
 func serve(listener net.Listener) {
-	for {
-		connection, err := listener.Accept()
-		if err != nil {
-			return
-		}
+	for connection, err := listener.Accept(); err == nil; connection, err = listener.Accept() {
 		go answer(connection)
 	}
 }
