@@ -196,10 +196,7 @@ class KindCluster(pytest_kind.KindCluster):  # type: ignore[misc] # the parent i
         args += ["--kubeconfig", str(self.kubeconfig_path)]
         args += ["--image", image] if image else []
         config_file = kindconfig.write(
-            config_file,
-            self.path / "kind.yaml",
-            image=image,
-            published=not self.engine.reaches_nodes,
+            config_file, self.path / "kind.yaml", published=not self.engine.reaches_nodes
         )
         args += ["--config", str(config_file)]
         self._own_kubeconfig()

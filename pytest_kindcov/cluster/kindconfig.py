@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ FORWARDED = range(30950, 30966)
 """Node ports published on the host where node addresses cannot be reached: one for each service."""
 # The controller manager begins with some hundred requests, of which it allows itself 20 a second,
 # and looks once in two seconds whether it may begin. With these, nodes were Ready 14.1 s after the
-# start of `kind create`, without them after 16.9 s (2 processors, medians of 2).
+# start of `kind create`, without them after 16.9 s (2 processors, medians of 2). Without apiVersion
+# kind merges them into each of kubeadm's; from v1beta4 on, where arguments are a list, kind 0.32
+# does (its pkg/internal/patch/kubeadm_merge.go).
 _CONTROL_PLANE = """
 kind: ClusterConfiguration
 controllerManager:
@@ -24,10 +25,8 @@ scheduler:
   extraArgs:
     leader-elect-retry-period: 500ms
 """
-# kubeadm's config has arguments as a list from then on, into which these cannot be merged.
-_LISTS = (1, 36)
-# kind lets kube-proxy wait for a second after a change: a service that was ready was reached 1.3 s
-# later.
+# kube-proxy waits for a second after a change, and 0 means that too: a service that was ready was
+# reached 1.3 s later.
 _PROXY = """
 kind: KubeProxyConfiguration
 iptables:
@@ -35,7 +34,7 @@ iptables:
 """
 
 
-def write(given: str | Path | None, output: Path, *, image: str, published: bool) -> str | Path:
+def write(given: str | Path | None, output: Path, *, published: bool) -> str | Path:
     """The config file for a new cluster.
 
     A given one is taken as it is, but for the ports. Without one, the cluster is kind's own, made
@@ -44,7 +43,6 @@ def write(given: str | Path | None, output: Path, *, image: str, published: bool
     Args:
         given: the user's.
         output: where another one is written, if need be.
-        image: of the nodes; its tag says which Kubernetes it has. May be empty.
         published: whether the first control plane publishes `FORWARDED` on free ports of 127.0.0.1.
 
     Returns:
@@ -57,7 +55,7 @@ def write(given: str | Path | None, output: Path, *, image: str, published: bool
     if given:
         config = yaml.safe_load(Path(given).read_text()) or config
     else:
-        config["kubeadmConfigPatches"] = _patches(image)
+        config["kubeadmConfigPatches"] = [_CONTROL_PLANE, _PROXY]
     if published:
         nodes = config.setdefault("nodes", [{"role": "control-plane"}])
         first = next((node for node in nodes if node.get("role") == "control-plane"), nodes[0])
@@ -68,9 +66,3 @@ def write(given: str | Path | None, output: Path, *, image: str, published: bool
         ]
     output.write_text(yaml.safe_dump(config))
     return output
-
-
-def _patches(image: str) -> list[str]:
-    version = re.search(r":v(\d+)\.(\d+)\.", image)
-    known = version is not None and (int(version[1]), int(version[2])) < _LISTS
-    return [_CONTROL_PLANE, _PROXY] if known else [_PROXY]
