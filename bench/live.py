@@ -25,7 +25,7 @@ import numpy as np
 from pytest_kindcov.cluster.engine import Engine
 from pytest_kindcov.cluster.node import Node
 from pytest_kindcov.cluster.shell import Shell
-from pytest_kindcov.harvest.live import NodeReader, read_all
+from pytest_kindcov.harvest.live import NodeReader, readings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -148,7 +148,7 @@ def measure(reader: NodeReader, rounds: int, changed: int, pause: float) -> floa
     for _ in range(20 * rounds):
         time.sleep(pause)
         begin = time.perf_counter()
-        (reading,) = read_all([reader])
+        ((reading,),) = readings([reader])
         spent = time.perf_counter() - begin
         assert reading.error is None, reading.error
         # On a machine with clusters of its own others count as well.
@@ -193,7 +193,7 @@ def bench(place: str, nodes: dict[str, Node], programs: dict[str, Path], rounds:
             try:
                 for name, own in nodes.items():
                     reader = NodeReader(own)
-                    (first,) = read_all([reader])
+                    ((first,),) = readings([reader])
                     started = [one for one in first.started if one.container == CONTAINER]
                     assert len(started) == count, (first, reader.problems)
                     rows = [(0, 0.0), (1, BETWEEN), (1, PAUSE)]

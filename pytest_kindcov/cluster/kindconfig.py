@@ -12,7 +12,7 @@ FORWARDED = range(30950, 30966)
 # The controller manager begins with some hundred requests, of which it allows itself 20 a second,
 # and looks once in two seconds whether it may begin. With these, nodes were Ready 14.1 s after the
 # start of `kind create`, without them after 16.9 s (2 processors, medians of 2). Without apiVersion
-# kind merges them into each of kubeadm's; from v1beta4 on, where arguments are a list, kind 0.32
+# kind merges them into each of kubeadm's; from v1beta4 on, where arguments are a list, kind 0.33
 # does (its pkg/internal/patch/kubeadm_merge.go).
 _CONTROL_PLANE = """
 kind: ClusterConfiguration

@@ -70,7 +70,8 @@ class Shell:
         self._proven = False
 
     def ask(self, request: bytes, timeout: float) -> bytes:
-        """Send a request and return its answer; see `send` and `receive`."""
+        """Send one request and return its answer; see `send` and `receive`."""
+        assert request.count(b"\n") == 1
         self.send(request, timeout)
         return self.receive(timeout)
 

@@ -288,6 +288,7 @@ class NodeReader:
                     self._note(process, content)
         for process, changes in parts.items():
             self._note(process, self._joined(process, changes))
+        # While another reading is on the way, nothing can be asked of what is new.
         for seen, late in [] if self.busy else list(self._new.values()):
             if self._admit(seen, final=time.monotonic() > late):
                 del self._new[seen.pid]
@@ -491,12 +492,6 @@ class NodeReader:
             cause=what[:200],
             slug="node-shell-broken",
         )
-
-
-def read_all(readers: Sequence[NodeReader]) -> list[Reading]:
-    """One reading of each node, all asked at the same time; see `readings`."""
-    (found,) = readings(readers)
-    return found
 
 
 def readings(

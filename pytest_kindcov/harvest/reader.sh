@@ -167,8 +167,10 @@ is_same() { # pid; whether it still runs the program that is watched
 
 snap() { # microseconds before it
   local lines='' maybe=() total=0 pid said sent holds pause
-  printf -v pause '%d.%06d' $(($1 / 1000000)) $(($1 % 1000000))
-  (($1 == 0)) || read -r -t "$pause" -u "$never"
+  if (($1)); then
+    printf -v pause '%d.%06d' $(($1 / 1000000)) $(($1 % 1000000))
+    read -r -t "$pause" -u "$never"
+  fi
   for pid in "${!address[@]}"; do
     if is_same "$pid"; then
       lines+="maybe $pid ${length[$pid]}"$'\n'

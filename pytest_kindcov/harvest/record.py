@@ -171,9 +171,8 @@ class Recorder:
                 self._settled = time.monotonic()
                 return True
             if time.monotonic() > deadline:
-                return False
-        self.read()
-        return False
+                break
+        return False  # who ends a context, or asks what ran, reads then
 
     def newly(self, context: str) -> int:
         """Statements that ran for the first time in this run, in a context."""
@@ -483,6 +482,7 @@ class Recorder:
         if live.region is not None:
             return live.region.counters(words)
         now = time.monotonic()
+        # Its meta data cannot be asked for while another reading is on the way.
         if self._reader_of[live.process.node].busy or (now < live.look and not self._stopping):
             return None
         live.look = now + (now - live.since)

@@ -15,7 +15,7 @@ from gocover import MIX, Go, run, same_as_go
 from localnode import LIVE, Proc, local_node
 
 from pytest_kindcov.covdata import memory, meta, store
-from pytest_kindcov.harvest.live import NodeReader, read_all
+from pytest_kindcov.harvest.live import NodeReader, readings
 
 CACHE = Path.home() / ".cache" / "kindcov" / "go"
 VERSIONS = ["1.21.13", "1.23.9", "1.25.5", "1.27.3"]
@@ -131,9 +131,9 @@ def test_live(version: str, flags: list[str], tmp_path: Path) -> None:
     reader = NodeReader(local_node(), proc=str(proc.path))
     try:
         service = proc.start(program, data=tmp_path / "data")
-        (process,) = read_all([reader])[0].started
+        (process,) = next(readings([reader]))[0].started
         service.do("odd")
-        words = read_all([reader])[0].changed[process]
+        words = next(readings([reader]))[0].changed[process]
         service.end()
     finally:
         reader.close()

@@ -23,7 +23,7 @@ from pytest_kindcov.cluster.node import Node
 from pytest_kindcov.covdata import counters, memory, meta
 from pytest_kindcov.errors import ClusterError, CoverageDataError
 from pytest_kindcov.harvest import elf, live
-from pytest_kindcov.harvest.live import NodeReader, Reading, read_all, readings
+from pytest_kindcov.harvest.live import NodeReader, Reading, readings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,7 +66,7 @@ def reader(request: pytest.FixtureRequest, proc: Proc, tmp_path: Path) -> Iterat
 
 
 def read(reader: NodeReader) -> Reading:
-    (reading,) = read_all([reader])
+    ((reading,),) = readings([reader])
     assert reading.error is None
     return reading
 
@@ -353,7 +353,8 @@ def test_all_nodes_at_once(proc: Proc, build: Build) -> None:
     good = NodeReader(local_node("a"), proc=str(proc.path))
     bad = NodeReader(local_node("b", "false"), proc=str(proc.path))
     try:
-        one, two, three = read_all([good, bad, good.__class__(local_node("c", "nothing-here"))])
+        three_nodes = [good, bad, NodeReader(local_node("c", "nothing-here"))]
+        ((one, two, three),) = readings(three_nodes)
         assert len(one.started) == 1
         assert one.error is None
         assert two.error is not None
