@@ -89,13 +89,13 @@ def harvest(
             api = None
         elif recorder is not None and probes is not None:
             probes.learn(pods, recorder)
-    if recorder is not None:
-        recorder.stopping()
     collect = collect or (lambda: files.collect(nodes))
     before = collect()
+    # In this order: a program that had begun by then is met by the reading that follows.
+    read = recorder.stopping() if recorder is not None else None
     ends = stop(api, before.containers, {service.image for service in services}) if api else Ends()
     after = collect()
-    containers = _counting(before, after, recorder)
+    containers = _counting(before, after, recorder, read)
     result.problems += after.problems
     result.errors += [*([ends.error] if ends.error else []), *after.errors.values()]
     seen: Mapping[str, verdict.Seen] = {}
@@ -190,11 +190,22 @@ def _any_runs(nodes: Sequence[Node]) -> bool:
 
 
 def _counting(
-    before: files.Collected, after: files.Collected, recorder: Recorder | None
+    before: files.Collected,
+    after: files.Collected,
+    recorder: Recorder | None,
+    read: set[str] | None,
 ) -> list[Container]:
     """The containers that count, with the last that could be had of their files.
 
-    What started after the stop began (a controller's replacement pod) served no test.
+    What started after the stop began (a controller's replacement pod) served no test; nor did a
+    container of which only the program had not begun (a restart in the moment of the stop).
+
+    Args:
+        before: collected before the last reading.
+        after: collected after the stop.
+        recorder: knows the containers of a node of which no files could be had.
+        read: those of which a process was read before the stop; None if nothing was.
+
     """
     known = {container.id for container in before.containers}
     unread = set(before.errors) - {container.node for container in before.containers}
@@ -207,7 +218,15 @@ def _counting(
         of_node = [one for one in before.containers if one.node == node]
         for container in of_node or (recorder.containers(node) if recorder is not None else []):
             found.setdefault(container.id, container)
-    return list(found.values())
+    if read is None:
+        return list(found.values())
+    begun = read | {container.id for container in before.containers if container.has_meta}
+    instrumented = {one.title for one in found.values() if one.has_meta}
+    return [
+        one
+        for one in found.values()
+        if one.id in begun or one.title not in instrumented or one.node in before.errors
+    ]
 
 
 def _saved_elsewhere(

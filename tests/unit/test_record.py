@@ -6,7 +6,8 @@ import json
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from gocover import Go
@@ -14,8 +15,10 @@ from localnode import CONTAINER, LIVE, Proc, local_node
 
 from pytest_kindcov.covdata import counters, meta
 from pytest_kindcov.covdata.model import merge
+from pytest_kindcov.covdata.paths import Repository
 from pytest_kindcov.harvest import files, record
 from pytest_kindcov.harvest.live import NodeReader
+from pytest_kindcov.harvest.run import harvest
 from pytest_kindcov.harvest.running import Running
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_kindcov.covdata.model import Counters
 
 EVEN, ODD = "even", "odd"
+RUNNING: dict[str, dict[str, str]] = {"running": {}}
 
 
 @pytest.fixture(scope="session")
@@ -47,18 +51,18 @@ class Cluster:
         self.proc = Proc(place / "proc")
         self.running = Running()
         self.worker_of: dict[str, str] = {}
-        self._program = program
+        self.program = program
 
     def start(self) -> Service:
-        return self.proc.start(self._program, data=self.data)
+        return self.proc.start(self.program, data=self.data)
 
     def record(self) -> record.Recorder:
         return record.Recorder([local_node()], self.running, self.worker_of.get, 0)
 
-    def collected(self) -> files.Container:
-        """The container as the harvest collects it."""
-        found = {file.name: file.read_bytes() for file in self.data.iterdir()}
-        return files.Container(CONTAINER, "node", "shop-gw0", "web-1", "web", "web:1", found)
+    def collected(self, data: Path | None = None, identity: str = CONTAINER) -> files.Container:
+        """The container, or one like it, as the harvest collects it."""
+        found = {file.name: file.read_bytes() for file in (data or self.data).iterdir()}
+        return files.Container(identity, "node", "shop-gw0", "web-1", "web", "web:1", found)
 
 
 @pytest.fixture
@@ -143,6 +147,68 @@ def test_every_count_is_booked_once(cluster: Cluster) -> None:
     for window in live.account.windows:
         booked[window.units] += window.counts
     assert booked.tolist() == total(container)[0].tolist()
+
+
+def test_what_begins_in_the_moment_of_the_stop_loses_nothing(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container's restart then: it was never read and ended without a file: not a loss."""
+    restarted = "d" * 64
+    later = tmp_path / "containers" / restarted / "data"
+    first = cluster.start()
+    recorder = cluster.record()
+    during(cluster, recorder, "a", "even")
+    first.process.kill()  # by a test, which is allowed
+    first.process.wait()
+    recorder.read()
+    later.mkdir(parents=True)
+    (later.parent / "state.json").write_text((cluster.data.parent / "state.json").read_text())
+    stopping = recorder.stopping
+
+    def and_then_it_begins() -> object:
+        found = stopping()
+        program = cluster.proc.start(cluster.program, data=later)
+        cluster.proc.move(program.pid, restarted)
+        return found
+
+    monkeypatch.setattr(recorder, "stopping", and_then_it_begins)
+
+    def collect() -> files.Collected:
+        containers = [cluster.collected(), cluster.collected(later, restarted)]
+        return files.Collected(containers, [])
+
+    pod = {
+        "metadata": {"name": "web-1", "namespace": "shop-gw0", "uid": "u"},
+        "spec": {},
+        "status": {
+            "containerStatuses": [
+                {"name": "web", "containerID": f"containerd://{restarted}", "state": RUNNING}
+            ]
+        },
+    }
+    pods = [pod]
+
+    def delete(*_: object) -> None:
+        pods.clear()
+        last = cluster.proc.processes[-1].process
+        last.kill()
+        last.wait()
+
+    api: Any = SimpleNamespace(list=lambda *_: list(pods), delete=delete)
+    probes: Any = SimpleNamespace(learn=lambda *_: None, periods=lambda _: (), known=lambda *_: [])
+    result = harvest(
+        api,
+        [local_node()],
+        [],
+        tmp_path / "out",
+        own=Repository(tmp_path),
+        live=(recorder, probes),
+        allow=["killed"],
+        collect=collect,
+    )
+    assert [str(error) for error in result.errors] == []
+    assert [one.verdict for one in result.containers] == ["killed"]
+    assert result.extent == "1 container, 2 files, 1 node"
 
 
 def test_killed_process_counts_by_what_was_read(cluster: Cluster) -> None:
