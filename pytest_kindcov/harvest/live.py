@@ -21,7 +21,7 @@ from pytest_kindcov.errors import ClusterError, CoverageDataError
 from pytest_kindcov.harvest import elf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from typing import NoReturn
 
     import numpy.typing as npt
@@ -43,6 +43,8 @@ _ASK = 10.0
 # linker relocates position-independent programs, a big one under load for some 0.1 s.
 _SETTLE = 3.0
 _CHUNK = 8 << 20
+# Words of a block, as reader.pl has them.
+_BLOCK = 64
 
 # What varies comes as arguments. perl is tried, not looked for: its library may be missing.
 _START = (
@@ -125,9 +127,10 @@ class _Place:
 class _Part:
     """What changed of a region."""
 
-    at: int
-    """Words before it."""
+    blocks: Words
+    """Numbers of the blocks that did."""
     words: Words
+    """These blocks. The region's last one may be shorter."""
 
 
 class _NotYet(Exception):
@@ -274,20 +277,17 @@ class NodeReader:
             self._before |= self._watched
             self._watched, self._new = {}, {}
         until = time.monotonic() + _SETTLE
-        parts: dict[Process, list[_Part]] = {}
         for pid, content in self._parse(answer):
             process = self._watched.get(pid)
             if isinstance(content, _Seen):
                 self._new[pid] = content, until
             elif process is not None:
                 if isinstance(content, _Part):
-                    parts.setdefault(process, []).append(content)
+                    self._changed[process] = self._last[process] = self._joined(process, content)
                 elif content is None:
                     self._ended(process)
                 else:
                     self._note(process, content)
-        for process, changes in parts.items():
-            self._note(process, self._joined(process, changes))
         # While another reading is on the way, nothing can be asked of what is new.
         for seen, late in [] if self.busy else list(self._new.values()):
             if self._admit(seen, final=time.monotonic() > late):
@@ -304,10 +304,12 @@ class NodeReader:
         at = end + 1
         for line in answer[:end].decode("ascii", errors="replace").splitlines():
             if match := _PART.fullmatch(line):
-                pid, offset, size = (int(part) for part in match.groups())
-                if offset % 4 or size % 4 or at + size > len(answer):
+                pid, count, size = (int(part) for part in match.groups())
+                if size % 4 or at + 4 * count + size > len(answer):
                     self._nonsense(line)
-                yield pid, _Part(offset // 4, np.frombuffer(answer, "<u4", size // 4, at))
+                blocks = np.frombuffer(answer, "<u4", count, at)
+                at += 4 * count
+                yield pid, _Part(blocks, np.frombuffer(answer, "<u4", size // 4, at))
                 at += size
             elif match := _NEW.fullmatch(line):
                 pid, started, stack, inner = (int(match[part]) for part in range(1, 5))
@@ -334,13 +336,14 @@ class NodeReader:
         if last is None or not np.array_equal(words, last):
             self._changed[process] = self._last[process] = words
 
-    def _joined(self, process: Process, parts: Iterable[_Part]) -> Words:
+    def _joined(self, process: Process, part: _Part) -> Words:
         """The counters of a process after these changes."""
         words = self._last[process].copy()
-        for part in parts:
-            if part.at + len(part.words) > len(words):
-                self._nonsense(f"a change beyond the region of {process}")
-            words[part.at : part.at + len(part.words)] = part.words
+        at = (part.blocks[:, None].astype(np.int64) * _BLOCK + np.arange(_BLOCK)).ravel()
+        at = at[: len(part.words)]
+        if len(at) < len(part.words) or (at >= len(words)).any():
+            self._nonsense(f"a change beyond the region of {process}")
+        words[at] = part.words
         return words
 
     def _ended(self, process: Process) -> None:

@@ -12,7 +12,8 @@
 # snap, watch and identify answer with lines, an empty line, and the bytes of these lines in turn:
 #   new PID STARTED STACK INNER CONTAINER DEVICE INODE SIZE MTIME
 #   data PID LENGTH                         the whole region
-#   part PID OFFSET LENGTH                  what changed of it
+#   part PID COUNT LENGTH                   the blocks of it that changed: u32, little-endian, the
+#                                           number of each, and then as many bytes
 #   gone PID
 # Only what perl-base has is used: Kind's nodes have no more.
 use strict;
@@ -21,9 +22,9 @@ use Fcntl;
 
 my $proc  = shift // '/proc';
 my $limit = 64 << 20;
-# Bytes that are compared, and sent if they differ. A test changes one or two of the 31 that a region
-# of 126 KB has; to send all of it takes 0.3 ms longer.
-my $page = 4096;
+# Bytes. Of 131 KB one request of a service with the standard library covered changes 3 KB, here and
+# there: 30 KB of blocks. To send all takes 0.3 ms longer; smaller blocks take longer to gather.
+my $block = 256;
 my (%watch, %exe, %host, %born, %loose);
 my ($newest, $again, $scanned) = ('', 1, 0);
 
@@ -143,6 +144,23 @@ sub forget {
     $loose{$pid} = 1;
 }
 
+# The numbers of the blocks in which a string differs from one as long, and these blocks. A loop that
+# compares each takes three times as long when none does.
+sub changed {
+    my ($now, $last) = @_;
+    my $differs = $now ^ $last;
+    my ($numbers, $blocks) = ('', '');
+    while ($differs =~ /[^\0]/g) {
+        my $number = int $-[0] / $block;
+        $numbers .= pack 'V', $number;
+        $blocks .= substr $now, $number * $block, $block;
+        my $behind = ($number + 1) * $block;
+        last if $behind >= length $now;
+        pos($differs) = $behind;
+    }
+    return ($numbers, $blocks);
+}
+
 sub snap {
     my ($pause) = @_;
     select undef, undef, undef, $pause / 1e6 if $pause;
@@ -154,12 +172,9 @@ sub snap {
             $lines .= "gone $pid\n";
             forget($pid);
         } elsif ($data ne $one->{last}) {
-            for (my $at = 0; $at < $one->{length}; $at += $page) {
-                my $part = substr $data, $at, $page;
-                next if $part eq substr $one->{last}, $at, $page;
-                $lines .= "part $pid $at " . length($part) . "\n";
-                $blobs .= $part;
-            }
+            my ($numbers, $blocks) = changed($data, $one->{last});
+            $lines .= "part $pid " . length($numbers) / 4 . ' ' . length($blocks) . "\n";
+            $blobs .= $numbers . $blocks;
             $one->{last} = $data;
         }
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import struct
@@ -492,17 +493,23 @@ def test_close_leaves_nothing(reader: NodeReader, proc: Proc, build: Build) -> N
     assert len(read(reader).gone) == 0  # it can be used again
 
 
-def test_only_what_changed_is_sent(
-    proc: Proc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a region of many pages; put together it is what another reader gets whole."""
-    source = shutil.copytree(LIVE, tmp_path / "source")
-    functions = [f"func f{number}() int {{ return {number} }}" for number in range(2000)]
-    every = ", ".join(f"f{number}" for number in range(2000))
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program with a region of 50 kB."""
+    source = shutil.copytree(LIVE, tmp_path_factory.mktemp("large") / "source")
+    functions = [f"func f{number}() int {{ return {number} }}" for number in range(3001)]
+    every = ", ".join(f"f{number}" for number in range(3001))
     use = "func init() { if len(all) > 1<<20 { all[0]() } }"  # else they are not linked
     text = ["package main", *functions, f"var all = []func() int{{{every}}}", use]
     (source / "many.go").write_text("\n".join(text))
-    service = proc.start(Go().build(source, tmp_path / "many", *PLAIN))
+    return Go().build(source, source.parent / "many", *PLAIN)
+
+
+def test_only_what_changed_is_sent(
+    proc: Proc, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a region of many blocks; put together it is what another reader gets whole."""
+    service = proc.start(large)
     reader = NodeReader(local_node(), proc=str(proc.path))
     sent: list[int] = []
     receive = reader._shell.receive
@@ -526,6 +533,41 @@ def test_only_what_changed_is_sent(
             assert (words == whole).all()
     finally:
         reader.close()
+
+
+def test_changes_anywhere_in_a_region_are_seen(reader: NodeReader, proc: Proc, large: Path) -> None:
+    """At its ends, in the last block, which is shorter, in all of it; written by this test."""
+    service = proc.start(large)
+    (process,) = read(reader).started
+    size = process.size // 4
+    assert size > 64
+    assert size % 64
+    every = list(range(size))
+    chance = random.Random(1)
+    some = [chance.sample(every, chance.randint(1, size)) for _ in range(20)]
+    with Path(f"/proc/{service.pid}/mem").open("r+b", buffering=0) as memory:
+        for number, places in enumerate([[0], [size - 1], [0, size - 1], [63, 64], every, *some]):
+            now = os.pread(memory.fileno(), process.size, process.address)
+            expected = np.frombuffer(now, "<u4").copy()
+            expected[places] = 1000 + number
+            os.pwrite(memory.fileno(), expected.tobytes(), process.address)
+            changed = read(reader).changed
+            assert changed.keys() == {process}
+            assert (changed[process] == expected).all()
+    assert nothing(read(reader))
+
+
+def test_a_change_beyond_the_region_is_not_believed(proc: Proc, large: Path) -> None:
+    reader = NodeReader(local_node(), proc=str(proc.path))
+    proc.start(large)
+    (process,) = read(reader).started
+    last = process.size // 256
+    for blocks, size in (([last], 256), ([last + 1], 4), ([0], 260), ([2**32 - 1], 4), ([], 4)):
+        numbers = struct.pack(f"<{len(blocks)}I", *blocks)
+        part = b"part %d %d %d\n\n" % (process.pid, len(blocks), size)
+        with pytest.raises(ClusterError, match="a change beyond the region"):
+            reader._take(part + numbers + bytes(size))
+    reader.close()
 
 
 def scripted(answer: bytes) -> Node:
