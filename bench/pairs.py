@@ -34,8 +34,9 @@ class Goal:
 
     Args:
         kind: `at most`: ours is at most `limit` times the other; `faster`: the other takes at least
-            `limit` times as long; `below`: ours itself is at most `limit`.
-        limit: a factor; for `below` in the row's unit.
+            `limit` times as long; `median` and `below`: ours itself is at most `limit`, in the
+            middle of all pairs, or in each of them.
+        limit: a factor; for ours itself in the row's unit.
 
     """
 
@@ -43,12 +44,17 @@ class Goal:
     limit: float
 
     def __post_init__(self) -> None:
-        if self.kind not in ("at most", "faster", "below"):
+        if self.kind not in ("at most", "faster", "median", "below"):
             raise ValueError(f"no kind of goal: {self.kind!r}")
 
     def holds(self, value: float) -> bool:
         """Whether it does, for a ratio as `Row.ratios` has it, or for ours."""
         return value >= self.limit if self.kind == "faster" else value <= self.limit
+
+    @property
+    def alone(self) -> bool:
+        """Whether ours is compared with nothing but the limit."""
+        return self.kind in ("median", "below")
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,15 @@ class Row:
         """Whether the goal does, by the median; None without a goal."""
         if self.goal is None:
             return None
-        if self.goal.kind == "below":
-            return self.goal.holds(max(self.ours))  # a limit is one at all times
+        if self.goal.alone:
+            return self.goal.holds(self._own)
         return self.goal.holds(statistics.median(self.ratios))
+
+    @property
+    def _own(self) -> float:
+        """Ours, as one value."""
+        below = self.goal is not None and self.goal.kind == "below"
+        return max(self.ours) if below else statistics.median(self.ours)
 
     def text(self) -> str:
         """The row of a table."""
@@ -104,20 +116,20 @@ class Row:
             middle = statistics.median(self.ratios)
             ratio = f"{_number(middle)} x ({_number(low)} to {_number(high)})"
             ratio += " faster" if faster else ""
-        theirs = f"{self._value(self.others)} {self.other}" if self.other else ""
+        elif self.goal is not None and self.goal.kind == "median":
+            ratio = f"({_number(min(self.ours))} to {_number(max(self.ours))})"
+        theirs = ""
+        if self.other:
+            theirs = f"{_number(statistics.median(self.others))} {self.unit} {self.other}"
         goal = ""
-        if self.goal is not None and self.goal.kind == "below":
+        if self.goal is not None and self.goal.alone:
             goal = f"≤ {self.goal.limit:g} {self.unit}"
         elif self.goal is not None:
             goal = f"≥ {self.goal.limit:g} x faster" if faster else f"≤ {self.goal.limit:g} x"
         verdict = {None: "", True: "holds", False: "**MISS**"}[self.holds]
-        below = self.goal is not None and self.goal.kind == "below"
-        ours = f"{_number(max(self.ours))} {self.unit}" if below else self._value(self.ours)
+        ours = f"{_number(self._own)} {self.unit}"
         cells = (self.figure, ours, theirs, ratio, goal, verdict)
         return f"| {' | '.join(cells)} |\n".replace("|  |", "| |").replace("|  |", "| |")
-
-    def _value(self, values: Sequence[float]) -> str:
-        return f"{_number(statistics.median(values))} {self.unit}"
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from pairs import Curve, Goal, Row  # noqa: E402
 
 AT_MOST = Row("start", "s", (11.0, 12.0, 10.0), "bare", (10.0, 10.0, 10.0), Goal("at most", 1.15))
 FASTER = Row("end", "s", (1.0, 2.0, 4.0), "by hand", (12.0, 20.0, 40.0), Goal("faster", 10))
+MEDIAN = Row("held up", "ms", (1.5, 2.5, 1.9), goal=Goal("median", 2))
 BELOW = Row("memory", "MB", (120.0, 301.0), goal=Goal("below", 300))
 LINE = Curve("one reading", "pods", "ms", ((1, (2.0, 3.0, 2.5)), (10, (4.0,)), (50, (20.0,))))
 
@@ -48,6 +49,7 @@ def test_text_of_rows() -> None:
         "| end | 2.00 s | 20.0 s by hand | 10.0 x (10.0 to 12.0) faster | ≥ 10 x faster | holds |\n"
     )
     assert BELOW.text() == "| memory | 301 MB | | | ≤ 300 MB | **MISS** |\n"
+    assert MEDIAN.text() == "| held up | 1.90 ms | | (1.50 to 2.50) | ≤ 2 ms | holds |\n"
     alone = Row("alone", "s", (0.0123,), "python", (0.0456,))
     assert alone.text() == "| alone | 0.0123 s | 0.0456 s python | 0.270 x (0.270 to 0.270) | | |\n"
 
@@ -58,6 +60,8 @@ def test_text_of_rows() -> None:
         (AT_MOST, True),
         (FASTER, True),
         (BELOW, False),
+        (MEDIAN, True),
+        (Row("x", "ms", (1.0, 2.1, 2.1), goal=Goal("median", 2)), False),
         (Row("x", "s", (1.16,) * 5, "y", (1.0,) * 5, Goal("at most", 1.15)), False),
         (Row("x", "s", (1.15,) * 5, "y", (1.0,) * 5, Goal("at most", 1.15)), True),
         (Row("x", "s", (1.0,) * 5, "y", (9.99,) * 5, Goal("faster", 10)), False),
