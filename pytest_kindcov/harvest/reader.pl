@@ -25,8 +25,10 @@ my $limit = 64 << 20;
 # Bytes. Of 131 KB one request of a service with the standard library covered changes 3 KB, here and
 # there: 30 KB of blocks. To send all takes 0.3 ms longer; smaller blocks take longer to gather.
 my $block = 256;
+# Microseconds. So shortly after another reading new processes are not looked for.
+my $soon = 10_000;
 my (%watch, %exe, %host, %born, %loose);
-my ($newest, $again, $scanned) = ('', 1, 0);
+my ($newest, $again, $scanned, $load) = ('', 1, 0);
 
 sub slurp {
     open my $file, '<:raw', $_[0] or return '';
@@ -55,6 +57,14 @@ sub facts {
     return (split ' ', $rest)[1, 19, 25];
 }
 
+# The last process id that the kernel gave, while it can be told.
+sub newest {
+    $load || open $load, '<:raw', "$proc/loadavg" or return;
+    sysseek $load, 0, 0 or return;
+    sysread $load, my $text, 1 << 10 or return;
+    return $text =~ /(\d+)\s*$/;
+}
+
 # Whole seconds since a process was started.
 sub age {
     my (undef, $started) = facts($_[0]);
@@ -77,21 +87,23 @@ sub identify {
 }
 
 # A look at 100 processes costs 0.8 ms. All are looked at once a second. Besides, only new ones and
-# those that may become a container's program by exec: young ones, of containers and runc's. Nor is there a new one while the last process id that the kernel gave is the
-# same; but for one more time after it changed, as the id is given before the process can be seen.
+# those that may become a container's program by exec: young ones, of containers and runc's. Nor is
+# there a new one while the last process id that the kernel gave is the same; but for one more time
+# after it changed, as the id is given before the process can be seen.
 sub scan {
     my $now = time;
-    my ($last) = slurp("$proc/loadavg") =~ /(\d+)\s*$/;
+    my ($last) = newest();
+    my $all  = $now != $scanned;
     my @pids = keys %loose;
-    if ($again || !defined $last || $last ne $newest || $now != $scanned) {
+    if ($again || !defined $last || $last ne $newest || $all) {
         $again = !defined $last || $last ne $newest;
         $newest = $last // '';
         opendir my $directory, $proc or die "$proc: $!\n";
-        my @all = grep { /^[0-9]+$/ } readdir $directory;
-        @pids = $now == $scanned ? grep { !exists $born{$_} || $loose{$_} } @all : @all;
-        $scanned = $now;
+        @pids = grep { /^[0-9]+$/ } readdir $directory;
         my %here;
-        @here{@all} = ();
+        @here{@pids} = ();
+        @pids = grep { !exists $born{$_} || $loose{$_} } @pids if !$all;
+        $scanned = $now;
         for my $pid (grep { !exists $here{$_} } keys %born) {
             delete $_->{$pid} for \%exe, \%host, \%born, \%loose;
         }
@@ -103,7 +115,7 @@ sub scan {
         my $age   = $now - ($born{$pid} //= $now - age($pid));
         if (defined $exe{$pid} && $exe{$pid} eq $exe) {
             if ($age > 10) { delete $loose{$pid}; next }
-            next if !$host{$pid};
+            next if !$host{$pid} || !$all;
         }
         my $id = $exe ? container($pid) : '';
         if ($id eq '') {
@@ -178,7 +190,8 @@ sub snap {
             $one->{last} = $data;
         }
     }
-    return $lines . scan() . "\n" . $blobs;
+    $lines .= scan() if $pause > $soon || !$pause || !$scanned;
+    return "$lines\n$blobs";
 }
 
 sub watch {

@@ -6,7 +6,7 @@
 # hold: a line `maybe PID LENGTH` announces LENGTH bytes and one more, `=` when they do.
 export LC_ALL=C # lengths are bytes
 proc=${1:-/proc}
-limit=$((64 << 20))
+limit=$((64 << 20)) soon=10000
 own='' newest='' again=1 scanned=0 forks=0
 declare -A address length key exe host born loose stack_of
 shopt -s nullglob
@@ -100,9 +100,7 @@ scan() {
   if [[ $now == "$scanned" ]]; then # else all are among them
     for pid in "${!loose[@]}"; do
       [[ -z ${address[$pid]} ]] || continue
-      id=''
-      [[ -z ${host[$pid]} ]] || container "$pid"
-      [[ -n $id || -z ${stack_of[$pid]} ]] || ! has "$pid" "${stack_of[$pid]}" || continue
+      [[ -z ${stack_of[$pid]} ]] || ! has "$pid" "${stack_of[$pid]}" || continue
       facts "$pid" || continue
       stack_of[$pid]=$stack
       pids+=("$pid")
@@ -181,7 +179,7 @@ snap() { # microseconds before it
       forget "$pid"
     fi
   done
-  scan
+  (($1 && $1 <= soon && scanned)) || scan
   answer "$lines"$'\n' "$total"
   for pid in "${maybe[@]}"; do
     dd if="$proc/$pid/mem" bs="${length[$pid]}" count=1 skip="${address[$pid]}" \

@@ -191,15 +191,20 @@ def test_other_programs(reader: NodeReader, proc: Proc, build: Build, tmp_path: 
 
 def test_containers_only(reader: NodeReader, proc: Proc, build: Build) -> None:
     """A process of the node's own is nothing to us until it is moved into a container."""
-    service = proc.start(build())
     (proc.path / "1").mkdir(exist_ok=True)
     (proc.path / "1" / "cgroup").write_text(f"0::/docker/{'e' * 64}\n")
     for cgroup in ("", "e" * 64, "a" * 63, "a" * 65):
-        proc.move(service.pid, cgroup)
+        proc.move(proc.start(build()).pid, cgroup)
         assert nothing(read(reader))
-    proc.move(service.pid, "a" * 64)
-    (process,) = read(reader).started
-    assert process.container == "a" * 64
+    (outside, *_) = proc.processes
+    for service in (proc.start(build()), outside):  # at once; and at the next look at all
+        proc.move(service.pid, "a" * 64)
+        found: list[live.Process] = []
+        begin = time.monotonic()
+        while not found and time.monotonic() - begin < 3:
+            found = read(reader).started
+        (process,) = found
+        assert (process.pid, process.container) == (service.pid, "a" * 64)
 
 
 def test_becomes_another_program(reader: NodeReader, proc: Proc, build: Build) -> None:
@@ -384,6 +389,24 @@ def test_one_after_the_other_for_one_request(reader: NodeReader, proc: Proc, bui
     assert len(second.started) == 1
     assert not reader.busy
     assert nothing(read(reader))
+
+
+def test_a_reading_just_after_another_looks_for_nothing_new(
+    reader: NodeReader, proc: Proc, build: Build
+) -> None:
+    """Each test ends with one. A new shell's first reading is not such a one."""
+    service = proc.start(build())
+    (process,) = read(reader).started
+    service.do("even")
+    proc.start(build())
+    ((soon,),) = readings([reader], (0.01,))
+    assert (list(soon.changed), soon.started) == ([process], [])
+    assert len(read(reader).started) == 1
+    reader._shell.close()
+    ((anew,),) = readings([reader], (0.001,))
+    assert nothing(anew)
+    proc.processes[0].end()
+    assert read(reader).gone == [process]
 
 
 def test_a_new_process_waits_for_the_last_of_them(
