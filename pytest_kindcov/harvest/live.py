@@ -290,8 +290,14 @@ class NodeReader:
                     self._note(process, content)
         # While another reading is on the way, nothing can be asked of what is new.
         for seen, late in [] if self.busy else list(self._new.values()):
-            if self._admit(seen, final=time.monotonic() > late):
-                del self._new[seen.pid]
+            if not self._admit(seen, final=time.monotonic() > late):
+                now = self._identify(seen.pid)
+                if now == seen:
+                    continue  # its memory is not in order yet
+                if now is not None:  # it was met in the middle of an exec
+                    self._new[seen.pid] = now, until
+                    continue
+            del self._new[seen.pid]
         for process in list(self._before.values()):
             if process.pid not in self._new:
                 self._ended(self._before.pop(process.pid))
@@ -360,7 +366,7 @@ class NodeReader:
             final: it is given no more time to get its memory in order.
 
         Returns:
-            Whether that is decided; else it must be tried again.
+            Whether that is decided; else it must be looked at again.
 
         """
         try:
@@ -371,13 +377,12 @@ class NodeReader:
                 self._watch(seen, place)
             return True
         except (Refusal, _NotYet) as error:
-            if not final:
+            if not final or self._identify(seen.pid) != seen:
                 return False
-            if self._is_still(seen):
-                if isinstance(error, Refusal):
-                    self._problem(f"{_named(seen)} is not covered: {error.what}")
-                else:
-                    self._remember(seen.program, None)  # of a Go before 1.20
+            if isinstance(error, Refusal):
+                self._problem(f"{_named(seen)} is not covered: {error.what}")
+            else:
+                self._remember(seen.program, None)  # of a Go before 1.20
             return True
 
     def _learn(self, seen: _Seen) -> None:
@@ -406,7 +411,7 @@ class NodeReader:
         except CoverageDataError as error:
             problem = str(error)
         # It could have become another program while it was read.
-        if not self._is_still(seen):
+        if self._identify(seen.pid) != seen:
             raise _NotYet
         if problem:
             self._problem(f"{_named(seen)} is not covered: {problem}")
@@ -451,18 +456,14 @@ class NodeReader:
                     self._started.append(process)
                 self._note(process, content)
 
-    def _is_still(self, seen: _Seen) -> bool:
-        """Whether a process still runs the program in which it was seen."""
+    def _identify(self, pid: int) -> _Seen | None:
+        """What a process is now; None when it is gone."""
         try:
-            request = f"identify {seen.pid}\n"
-            answer = self._shell.ask(request.encode(), self._timeout)
+            answer = self._shell.ask(f"identify {pid}\n".encode(), self._timeout)
         except Refusal:
-            return False
-        return any(
-            isinstance(now, _Seen)
-            and (now.started, now.stack, now.program) == (seen.started, seen.stack, seen.program)
-            for _, now in self._parse(answer)
-        )
+            return None
+        found = [content for _, content in self._parse(answer) if isinstance(content, _Seen)]
+        return found[0] if found else None
 
     def _read(self, path: str, offset: int, length: int) -> bytes:
         """At most that many bytes of a file; fewer at its end."""

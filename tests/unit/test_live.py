@@ -237,6 +237,44 @@ def test_a_shell_that_becomes_the_program(
     assert process.pid == service.pid
 
 
+def test_a_process_in_the_middle_of_an_exec(reader: NodeReader, proc: Proc, build: Build) -> None:
+    """The kernel shows the new program before the new stack: seen just then, it is read soon."""
+    service = proc.start(build())
+    stat = proc.path / str(service.pid) / "stat"
+    head, _, rest = Path(f"/proc/{service.pid}/stat").read_text().rpartition(") ")
+    fields = rest.split(" ")
+    fields[25] = "0"  # where its stack begins
+    stat.unlink()
+    stat.write_text(f"{head}) {' '.join(fields)}")
+    reader.send()
+    answer = reader._shell.receive(20)
+    assert b"new %d " % service.pid in answer
+    stat.unlink()
+    stat.symlink_to(f"/proc/{service.pid}/stat")
+    reader._asked.clear()
+    reader._take(answer)
+    for _ in range(3):
+        if process := next(iter(read(reader).started), None):
+            break
+    assert process
+    assert process.pid == service.pid
+    assert process.stack > 0
+    assert reader._new == {}
+
+
+def test_what_went_before_it_could_be_looked_at_is_forgotten(
+    reader: NodeReader, proc: Proc, build: Build
+) -> None:
+    service = proc.start(build())
+    reader.send()
+    answer = reader._shell.receive(20)
+    shutil.rmtree(proc.path / str(service.pid))
+    reader._asked.clear()
+    reader._take(answer)
+    assert reader._new == {}
+    assert nothing(read(reader))
+
+
 def test_a_child_between_vfork_and_exec(reader: NodeReader, proc: Proc, build: Build) -> None:
     """It has its parent's memory: that is not counted twice. If it stays, it is one of its own."""
     service = proc.start(build())
