@@ -215,8 +215,8 @@ class Bench:
         file = repository / "notes.json"
         file.unlink(missing_ok=True)
         path = os.pathsep.join([str(BENCH), *filter(None, [os.environ.get("PYTHONPATH")])])
-        # The last is not measured here, and listens on a port.
-        plugins = ["-p", "probe", "-p", "no:cacheprovider", "-p", "no:rerunfailures"]
+        # It listens on a port.
+        plugins = ["-p", "probe", "-p", "no:rerunfailures"]
         output = hand.call(
             [sys.executable, "-m", "pytest", "-q", *plugins, *arguments],
             repository,

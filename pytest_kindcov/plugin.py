@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import threading
 from pathlib import Path
@@ -55,7 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(selection, "kindcov-select")
         return
     progress = Progress(config)
-    owner = Owner(settings, progress.tell, progress.flush)
+    cache = getattr(config, "cache", None)
+    kept = functools.partial(cache.mkdir, "kindcov") if cache is not None else None
+    owner = Owner(settings, progress.tell, progress.flush, kept)
     config.stash[ACCESS] = config.stash[_OWNER] = owner
     config.add_cleanup(lambda: _close_silently(owner))
     config.pluginmanager.register(Interrupts(owner), "kindcov-interrupts")

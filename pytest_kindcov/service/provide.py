@@ -23,6 +23,7 @@ from pytest_kindcov.service import (
     jobs,
     manifests,
     patching,
+    programs,
     rollout,
     sources,
     workers,
@@ -64,6 +65,8 @@ class Provider:
     phase: Callable[[str, float], None]
     """Told of what ends, by name, and when it began (`time.monotonic`)."""
     cancel: threading.Event
+    kept: Callable[[], Path] | None = None
+    """The directory in which programs stay between runs; without it they do not."""
     once: Once = field(default_factory=Once)
     claims: Claims = field(default_factory=Claims)
 
@@ -289,25 +292,26 @@ class Provider:
         """The image as an archive, and its id."""
         arch = self.engine().arch
         program = self.scratch / f"{spec.key}.program"
+        name = f"{replace(spec, worker='').key}-{arch}{'-cover' * self.coverage}"
         archive = self.scratch / f"{spec.key}.tar"
-        build.build(
-            spec,
-            rootdir=self.rootdir,
-            output=program,
-            arch=arch,
-            coverage=self.coverage,
-            cancel=self.cancel,
-        )
-        image_id = image.write_archive(
-            archive,
-            program=program,
-            reference=loaded.image,
-            name=spec.title,
-            arch=arch,
-            extra_paths=loaded.program_paths(),
-            user=image.NONROOT if loaded.needs_nonroot() else 0,
-        )
-        program.unlink()
+        with programs.earlier(program, self.kept, name):
+            build.build(
+                spec,
+                rootdir=self.rootdir,
+                output=program,
+                arch=arch,
+                coverage=self.coverage,
+                cancel=self.cancel,
+            )
+            image_id = image.write_archive(
+                archive,
+                program=program,
+                reference=loaded.image,
+                name=spec.title,
+                arch=arch,
+                extra_paths=loaded.program_paths(),
+                user=image.NONROOT if loaded.needs_nonroot() else 0,
+            )
         return archive, image_id
 
     def _load_archive(self, archive: Path, reference: str, image_id: str) -> None:

@@ -36,6 +36,7 @@ class Owner:
         settings: of the run.
         tell: prints one line of progress; called from several threads.
         tick: called while the main thread waits.
+        kept: gives the directory in which programs stay between runs; None: nothing stays.
 
     """
 
@@ -44,9 +45,10 @@ class Owner:
         settings: Settings,
         tell: Callable[[str], None],
         tick: Callable[[], None] = lambda: None,
+        kept: Callable[[], Path] | None = None,
     ) -> None:
         self.settings = settings
-        self._run = Run(settings, tell)
+        self._run = Run(settings, tell, kept)
         self._recording = live.Recording(self._run)
         self._provision = Provision(self._run, self._recording)
         self._tick = tick

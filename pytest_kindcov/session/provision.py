@@ -320,6 +320,7 @@ class Provision:
             tell=self.run.tell,
             phase=self.run.phase,
             cancel=self.run.cancel,
+            kept=self.run.kept,
         )
 
     def _record_sources(self) -> tuple[dict[str, str], Tree | None]:

@@ -56,6 +56,7 @@ class Run:
     Args:
         settings: of the run.
         tell: prints one line of progress; called from several threads.
+        kept: gives the directory in which programs stay between runs; None: nothing stays.
 
     Attributes:
         outcome: how it fares.
@@ -65,8 +66,14 @@ class Run:
 
     """
 
-    def __init__(self, settings: Settings, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        tell: Callable[[str], None],
+        kept: Callable[[], Path] | None = None,
+    ) -> None:
         self.settings = settings
+        self.kept = kept
         self.outcome = Outcome()
         self.cancel = threading.Event()
         self.deployed: list[Deployed] = []

@@ -61,7 +61,8 @@ def nodes(runner: Runner) -> list[str]:
 @ONE_ENGINE
 def test_kept_cluster(runner: Runner, repository: Path) -> None:
     state = runner.tmp.parent / "home/state/kindcov/clusters"
-    coverage = ["--kind-coverage", "--kind-coverage-keep=on-failure"]
+    coverage = ["-p", "cacheprovider", "--kind-coverage", "--kind-coverage-keep=on-failure"]
+    programs = repository / ".pytest_cache/d/kindcov"
     (repository / "fail").touch()
     (repository / "ask").touch()
     first = runner(repository, *coverage)
@@ -75,6 +76,9 @@ def test_kept_cluster(runner: Runner, repository: Path) -> None:
     assert [path.name for path in state.iterdir()] == [f"{name}.podman.json"]
     assert covered(repository, 10)
     assert [path.name for path in runner.tmp.iterdir()] == []
+    (program,) = programs.iterdir()
+    with program.open("ab") as file:
+        file.write(b"as it was")
     # It is a plain cluster now, whose service goes on without our doing.
     traces = "ls -d /var/lib/kindcov; ls /usr/local/sbin /usr/bin | grep kindcov; true"
     assert runner.engine.run("exec", f"{name}-control-plane", "sh", "-c", traces) == ""
@@ -97,6 +101,7 @@ def test_kept_cluster(runner: Runner, repository: Path) -> None:
     assert "1 container, 2 files, 1 node" in second.output
     assert covered(repository, 18)
     assert not covered(repository, 10)
+    assert program.read_bytes().endswith(b"as it was")  # nothing changed: it was not linked again
 
     # A stopped one is started; without coverage too.
     runner.engine.run("stop", "--time", "1", f"{name}-control-plane")

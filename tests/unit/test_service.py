@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_kindcov.errors import BuildError, ManifestError
-from pytest_kindcov.service import build, dockerfile, image, manifests
+from pytest_kindcov.service import build, dockerfile, image, manifests, programs
 from pytest_kindcov.service.forward import Entry, listening_ports, port_target
 from pytest_kindcov.service.goservice import GoService
 from pytest_kindcov.service.spec import ServiceSpec
@@ -321,6 +321,61 @@ def test_build_covers_the_module(module: Path, tmp_path: Path) -> None:
     assert program.import_path == "example.com/m/cmd/web"
     assert program.module_dir == module
     assert _packages(output, tmp_path) == {"example.com/m/cmd/web", "example.com/m/lib"}
+
+
+def test_unchanged_program_is_not_linked_again(tmp_path: Path) -> None:
+    """Go takes it as it is: bytes behind its end are there still. Any change makes a new one."""
+    _write(tmp_path / "m/go.mod", "module example.com/m\n\ngo 1.23\n")
+    _write(tmp_path / "m/main.go", 'package main\n\nfunc main() { println("one") }\n')
+    kept, scratch = tmp_path / "kept", tmp_path / "scratch"
+    kept.mkdir()
+    scratch.mkdir()
+    mark = b"as it was"
+
+    def built(marked: bool, **values: Any) -> str:
+        with programs.earlier(scratch / "program", lambda: kept, "m"):
+            service = spec(tmp_path / "m", package=".", **values)
+            _build(service, tmp_path / "m", scratch / "program")
+            content = (scratch / "program").read_bytes()
+            assert content.endswith(mark) is marked
+            said = subprocess.run(
+                [scratch / "program"],
+                capture_output=True,
+                env={"GOCOVERDIR": str(kept)},
+                check=True,
+            )
+            (scratch / "program").write_bytes(content.removesuffix(mark) + mark)
+        assert not list(scratch.iterdir())
+        return said.stderr.decode().strip()
+
+    assert built(marked=False) == "one"
+    assert built(marked=True) == "one"
+    _write(tmp_path / "m/main.go", 'package main\n\nfunc main() { println("two") }\n')
+    assert built(marked=False) == "two"
+    assert built(marked=True) == "two"
+    assert built(marked=False, build_flags=("-ldflags=-X main.x=1",)) == "two"
+
+
+def test_program_that_cannot_be_kept(tmp_path: Path) -> None:
+    """No room, no permission, or no place at all: it is built, and that is all."""
+    program = tmp_path / "program"
+
+    def refused() -> Path:
+        raise OSError("no")
+
+    nowhere = tmp_path / "nowhere"
+    for place in (None, refused, lambda: nowhere):
+        with programs.earlier(program, place, "m"):
+            assert not program.exists()
+            program.write_bytes(b"built")
+        assert not list(tmp_path.iterdir())
+    with (
+        pytest.raises(BuildError),
+        programs.earlier(program, lambda: tmp_path, "m"),
+    ):
+        program.write_bytes(b"half")
+        raise BuildError("does not compile")
+    assert [path.name for path in tmp_path.iterdir()] == ["program"]
 
 
 def test_build_without_coverage_and_root_package(module: Path, tmp_path: Path) -> None:
