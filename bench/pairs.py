@@ -94,7 +94,7 @@ class Row:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the goal does, by the median; None without a goal."""
+        """Whether the goal does; None without a goal."""
         if self.goal is None:
             return None
         if self.goal.alone:

@@ -182,7 +182,8 @@ class NodeReader:
         """Ask for readings, each of which `receive` fetches. Nothing else may be asked in between.
 
         Args:
-            pauses: seconds, one for each reading, that the node lets pass before it.
+            pauses: seconds, one for each reading, that the node lets pass before it. New processes
+                are not looked for after a pause of at most 10 ms.
 
         Raises:
             ClusterError: the node cannot be asked, tried twice.
@@ -290,14 +291,11 @@ class NodeReader:
                     self._note(process, content)
         # While another reading is on the way, nothing can be asked of what is new.
         for seen, late in [] if self.busy else list(self._new.values()):
-            if not self._admit(seen, final=time.monotonic() > late):
-                now = self._identify(seen.pid)
-                if now == seen:
-                    continue  # its memory is not in order yet
-                if now is not None:  # it was met in the middle of an exec
-                    self._new[seen.pid] = now, until
-                    continue
-            del self._new[seen.pid]
+            again = self._admit(seen, final=time.monotonic() > late)
+            if again is None:
+                del self._new[seen.pid]
+            else:
+                self._new[seen.pid] = again, late if again == seen else until
         for process in list(self._before.values()):
             if process.pid not in self._new:
                 self._ended(self._before.pop(process.pid))
@@ -311,7 +309,8 @@ class NodeReader:
         for line in answer[:end].decode("ascii", errors="replace").splitlines():
             if match := _PART.fullmatch(line):
                 pid, count, size = (int(part) for part in match.groups())
-                if size % 4 or at + 4 * count + size > len(answer):
+                whole = count == -(-size // (4 * _BLOCK))
+                if size % 4 or not whole or at + 4 * count + size > len(answer):
                     self._nonsense(line)
                 blocks = np.frombuffer(answer, "<u4", count, at)
                 at += 4 * count
@@ -346,8 +345,8 @@ class NodeReader:
         """The counters of a process after these changes."""
         words = self._last[process].copy()
         at = (part.blocks[:, None].astype(np.int64) * _BLOCK + np.arange(_BLOCK)).ravel()
-        at = at[: len(part.words)]
-        if len(at) < len(part.words) or (at >= len(words)).any():
+        at = at[: len(part.words)]  # the last block may be shorter
+        if (at >= len(words)).any():
             self._nonsense(f"a change beyond the region of {process}")
         words[at] = part.words
         return words
@@ -358,7 +357,7 @@ class NodeReader:
         if self._watched.get(process.pid) == process:
             del self._watched[process.pid]
 
-    def _admit(self, seen: _Seen, *, final: bool) -> bool:
+    def _admit(self, seen: _Seen, *, final: bool) -> _Seen | None:
         """Watch a new process if it is instrumented.
 
         Args:
@@ -366,7 +365,8 @@ class NodeReader:
             final: it is given no more time to get its memory in order.
 
         Returns:
-            Whether that is decided; else it must be looked at again.
+            What is to be looked at again: itself while its memory is not in order, what it is now
+            when it was met in the middle of an exec; None when it is decided, or gone.
 
         """
         try:
@@ -375,15 +375,15 @@ class NodeReader:
             place = self._programs[seen.program]
             if place is not None:
                 self._watch(seen, place)
-            return True
         except (Refusal, _NotYet) as error:
-            if not final or self._identify(seen.pid) != seen:
-                return False
+            now = self._identify(seen.pid)
+            if now != seen or not final:
+                return now
             if isinstance(error, Refusal):
                 self._problem(f"{_named(seen)} is not covered: {error.what}")
             else:
                 self._remember(seen.program, None)  # of a Go before 1.20
-            return True
+        return None
 
     def _learn(self, seen: _Seen) -> None:
         """Find out where a program has its counters, from its file and one process' memory.
@@ -398,7 +398,7 @@ class NodeReader:
         try:
             binary = elf.read(lambda offset, length: self._read(f"{path}/exe", offset, length))
             if binary is not None:
-                bias = elf.bias(binary, self._read(f"{path}/auxv", 0, 4096))
+                bias = self._bias(binary, seen.pid)
                 address, size = binary.module
                 module = self._read(f"{path}/mem", address + bias, size)
                 region = elf.find_region(module, binary.noptrbss + bias)
@@ -423,7 +423,7 @@ class NodeReader:
         Memory at a wrong address may be zeros without an error. So the reader first compares the
         addresses that the moduledata gives with those expected there.
         """
-        bias = elf.bias(place.binary, self._read(f"{self._proc}/{seen.pid}/auxv", 0, 4096))
+        bias = self._bias(place.binary, seen.pid)
         run = [(word + bias) % (1 << 64) for word in place.run]
         start, size = run[2], place.run[3] - place.run[2]
         total = sum(process.size for process in self._watched.values())
@@ -455,6 +455,18 @@ class NodeReader:
                 else:
                     self._started.append(process)
                 self._note(process, content)
+
+    def _bias(self, binary: elf.Binary, pid: int) -> int:
+        """How far from its file's addresses a process has a program.
+
+        Raises:
+            _NotYet: the kernel does not say it, as in the middle of an exec.
+
+        """
+        try:
+            return elf.bias(binary, self._read(f"{self._proc}/{pid}/auxv", 0, 4096))
+        except CoverageDataError as error:
+            raise _NotYet from error
 
     def _identify(self, pid: int) -> _Seen | None:
         """What a process is now; None when it is gone."""

@@ -1,7 +1,8 @@
 # Runs in a node (perl -e TEXT [PROC]) and reads the memory of the processes there. One request a
 # line; each answer is u32 length, little-endian, then as many bytes; the highest bit: an error.
 #
-#   snap MICROSECONDS                       after so many: new processes, changed regions, ended ones
+#   snap MICROSECONDS                       after so many: changed regions, ended processes; new ones
+#                                           too, unless the pause is a short one
 #   watch PID ADDRESS LENGTH AT HEX         from now on read this region of this process, if its
 #                                           memory at AT holds these bytes
 #   unwatch PID
@@ -25,7 +26,7 @@ my $limit = 64 << 20;
 # Bytes. Of 131 KB one request of a service with the standard library covered changes 3 KB, here and
 # there: 30 KB of blocks. To send all takes 0.3 ms longer; smaller blocks take longer to gather.
 my $block = 256;
-# Microseconds. So shortly after another reading new processes are not looked for.
+# Microseconds. Whoever waits so short a time has just had a reading, which looked for new processes.
 my $soon = 10_000;
 my (%watch, %exe, %host, %born, %loose);
 my ($newest, $again, $scanned, $load) = ('', 1, 0);
@@ -59,7 +60,10 @@ sub facts {
 
 # The last process id that the kernel gave, while it can be told.
 sub newest {
-    $load || open $load, '<:raw', "$proc/loadavg" or return;
+    if (!$load) {
+        open my $file, '<:raw', "$proc/loadavg" or return;
+        $load = $file;
+    }
     sysseek $load, 0, 0 or return;
     sysread $load, my $text, 1 << 10 or return;
     return $text =~ /(\d+)\s*$/;
@@ -156,8 +160,7 @@ sub forget {
     $loose{$pid} = 1;
 }
 
-# The numbers of the blocks in which a string differs from one as long, and these blocks. A loop that
-# compares each takes three times as long when none does.
+# The numbers of the blocks in which a string differs from one as long, and these blocks.
 sub changed {
     my ($now, $last) = @_;
     my $differs = $now ^ $last;

@@ -226,20 +226,19 @@ class Recorder:
         self._last = now
         return lively
 
-    def stopping(self) -> set[str]:
-        """Read for the last time before the services are stopped.
+    def met(self) -> set[str]:
+        """The containers, by id, of which any process was read until now."""
+        with self._lock:
+            return {process.container for process in self.lives}
 
-        Returns:
-            The containers, by id, of which any process was read until now.
-
-        """
+    def stopping(self) -> None:
+        """Read for the last time before the services are stopped."""
         with self._lock:
             self._stopped = time.monotonic()
             self.read()
             self._stopping = True
             for live in self.lives.values():
                 live.stopping = not live.ended
-            return {process.container for process in self.lives}
 
     def close(self) -> None:
         """Read for the last time and end."""

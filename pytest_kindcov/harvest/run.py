@@ -90,12 +90,14 @@ def harvest(
         elif recorder is not None and probes is not None:
             probes.learn(pods, recorder)
     collect = collect or (lambda: files.collect(nodes))
+    # In this order: what had begun by now was met, has meta data, or is met by the last reading.
+    met = recorder.met() if recorder is not None else None
     before = collect()
-    # In this order: a program that had begun by then is met by the reading that follows.
-    read = recorder.stopping() if recorder is not None else None
+    if recorder is not None:
+        recorder.stopping()
     ends = stop(api, before.containers, {service.image for service in services}) if api else Ends()
     after = collect()
-    containers = _counting(before, after, recorder, read)
+    containers = _counting(before, after, recorder, met)
     result.problems += after.problems
     result.errors += [*([ends.error] if ends.error else []), *after.errors.values()]
     seen: Mapping[str, verdict.Seen] = {}
@@ -193,7 +195,7 @@ def _counting(
     before: files.Collected,
     after: files.Collected,
     recorder: Recorder | None,
-    read: set[str] | None,
+    met: set[str] | None,
 ) -> list[Container]:
     """The containers that count, with the last that could be had of their files.
 
@@ -201,10 +203,10 @@ def _counting(
     container of which only the program had not begun (a restart in the moment of the stop).
 
     Args:
-        before: collected before the last reading.
+        before: collected before the last reading; a program writes meta data before all else.
         after: collected after the stop.
         recorder: knows the containers of a node of which no files could be had.
-        read: those of which a process was read before the stop; None if nothing was.
+        met: those of which a process was read before the files were; None if none can be.
 
     """
     known = {container.id for container in before.containers}
@@ -218,9 +220,9 @@ def _counting(
         of_node = [one for one in before.containers if one.node == node]
         for container in of_node or (recorder.containers(node) if recorder is not None else []):
             found.setdefault(container.id, container)
-    if read is None:
+    if met is None:
         return list(found.values())
-    begun = read | {container.id for container in before.containers if container.has_meta}
+    begun = met | {container.id for container in before.containers if container.has_meta}
     instrumented = {one.title for one in found.values() if one.has_meta}
     return [
         one

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _BUILD = 900.0
 _LIST = 120.0
 _NICE = ("nice", "-n", "10") if shutil.which("nice") else ()
+# The image is empty: a program that needs libc's loader would not start in it.
+_CGO = "0"
 # The runtime's own text, in every program that will write coverage data, stripped or not.
 EMITS = b"GOCOVERDIR not set"
 
@@ -91,8 +93,7 @@ def build(
 
     """
     environment = {**os.environ, **spec.build_env, "GOOS": "linux", "GOARCH": arch}
-    # The image is empty: a program that needs libc's loader would not start in it.
-    environment.setdefault("CGO_ENABLED", "0")
+    environment.setdefault("CGO_ENABLED", _CGO)
     with contextlib.suppress(RuntimeError):  # no HOME, and no entry for the user
         environment.setdefault("HOME", str(Path.home()))  # Go's caches are there
     # A build that is interrupted leaves its working directory, wherever that is.
@@ -137,6 +138,11 @@ def build(
         )
     _refuse_dynamic(spec, output)
     return Program(output, package.import_path, package.module, package.module_dir)
+
+
+def is_pure(spec: ServiceSpec) -> bool:
+    """Whether a service is built without C."""
+    return {**os.environ, **spec.build_env}.get("CGO_ENABLED", _CGO) == "0"
 
 
 def emits(program: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import time
 from dataclasses import dataclass, field, replace
@@ -292,9 +293,11 @@ class Provider:
         """The image as an archive, and its id."""
         arch = self.engine().arch
         program = self.scratch / f"{spec.key}.program"
-        name = f"{replace(spec, worker='').key}-{arch}{'-cover' * self.coverage}"
+        name = f"{_digest(_source(spec, self.rootdir))}-{arch}{'-cover' * self.coverage}"
+        # Go does not see changes of C libraries (`go help cache`): then it links each time.
+        place = self.kept if build.is_pure(spec) else None
         archive = self.scratch / f"{spec.key}.tar"
-        with programs.earlier(program, self.kept, name):
+        with programs.earlier(program, place, name):
             build.build(
                 spec,
                 rootdir=self.rootdir,
@@ -392,16 +395,24 @@ class Provider:
         return [str(cluster.kubectl_path)]
 
 
-def _program(spec: ServiceSpec, rootdir: Path) -> list[object]:
-    """What a service's program depends on: equal for all that can share one build.
+def _source(spec: ServiceSpec, rootdir: Path) -> list[str]:
+    """What a service's program is made from.
 
     Paths count as what they lead to from the conftest, so that two conftests can name one package.
     """
     if spec.dockerfile:
-        source = [str(spec.find(spec.dockerfile, rootdir)), spec.dockerfile]
-    elif spec.package:
+        return [str(spec.find(spec.dockerfile, rootdir)), spec.dockerfile]
+    if spec.package:
         directory = spec.directory_of_package(rootdir)
-        source = [str(directory)] if directory else [spec.package, spec.directory]
-    else:
-        source = []
+        return [str(directory)] if directory else [spec.package, spec.directory]
+    return []
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def _program(spec: ServiceSpec, rootdir: Path) -> list[object]:
+    """What a service's program depends on: equal for all that can share one build."""
+    source = _source(spec, rootdir)
     return [*source, spec.coverpkg, spec.build_flags, sorted(spec.build_env.items())]

@@ -196,8 +196,8 @@ def test_containers_only(reader: NodeReader, proc: Proc, build: Build) -> None:
     for cgroup in ("", "e" * 64, "a" * 63, "a" * 65):
         proc.move(proc.start(build()).pid, cgroup)
         assert nothing(read(reader))
-    (outside, *_) = proc.processes
-    for service in (proc.start(build()), outside):  # at once; and at the next look at all
+    for outside in (True, False):  # at the next look at all; and at once
+        service = proc.processes[-1] if outside else proc.start(build())
         proc.move(service.pid, "a" * 64)
         found: list[live.Process] = []
         begin = time.monotonic()
@@ -260,6 +260,26 @@ def test_a_process_in_the_middle_of_an_exec(reader: NodeReader, proc: Proc, buil
     assert process.pid == service.pid
     assert process.stack > 0
     assert reader._new == {}
+
+
+def test_a_position_independent_one_in_the_middle_of_an_exec(
+    reader: NodeReader, proc: Proc, build: Build
+) -> None:
+    """Where it is loaded the kernel says last; nothing else is lost by that."""
+    proc.start(build("-buildmode=pie"))
+    (known,) = read(reader).started  # so its program is known
+    service = proc.start(build("-buildmode=pie"))
+    auxv = proc.path / str(service.pid) / "auxv"
+    auxv.unlink()
+    auxv.write_bytes(bytes(16))
+    proc.processes[0].do("even")
+    reading = read(reader)
+    assert (list(reading.changed), reading.started) == ([known], [])
+    auxv.unlink()
+    auxv.symlink_to(f"/proc/{service.pid}/auxv")
+    (process,) = read(reader).started
+    assert process.pid == service.pid
+    assert reader.problems == []
 
 
 def test_what_went_before_it_could_be_looked_at_is_forgotten(
@@ -596,18 +616,22 @@ def test_only_what_changed_is_sent(
         reader.close()
 
 
-def test_changes_anywhere_in_a_region_are_seen(reader: NodeReader, proc: Proc, large: Path) -> None:
-    """At its ends, in the last block, which is shorter, in all of it; written by this test."""
-    service = proc.start(large)
+@pytest.mark.parametrize("size", ["large", "small"])
+def test_changes_anywhere_in_a_region_are_seen(
+    size: str, reader: NodeReader, proc: Proc, large: Path, build: Build
+) -> None:
+    """At its ends, across blocks, in a block that is shorter; written by this test."""
+    service = proc.start(large if size == "large" else build())
     (process,) = read(reader).started
-    size = process.size // 4
-    assert size > 64
-    assert size % 64
-    every = list(range(size))
+    count = process.size // 4
+    assert count > 640 if size == "large" else count < 64
+    every = list(range(count))
     chance = random.Random(1)
-    some = [chance.sample(every, chance.randint(1, size)) for _ in range(20)]
+    some = [chance.sample(every, chance.randint(1, count)) for _ in range(20)]
+    across = [place for place in (63, 64) if place < count] or [1]
+    cases = [[0], [count - 1], [0, count - 1], across, every, *some]
     with Path(f"/proc/{service.pid}/mem").open("r+b", buffering=0) as memory:
-        for number, places in enumerate([[0], [size - 1], [0, size - 1], [63, 64], every, *some]):
+        for number, places in enumerate(cases):
             now = os.pread(memory.fileno(), process.size, process.address)
             expected = np.frombuffer(now, "<u4").copy()
             expected[places] = 1000 + number
@@ -623,7 +647,7 @@ def test_a_change_beyond_the_region_is_not_believed(proc: Proc, large: Path) -> 
     proc.start(large)
     (process,) = read(reader).started
     last = process.size // 256
-    for blocks, size in (([last], 256), ([last + 1], 4), ([0], 260), ([2**32 - 1], 4), ([], 4)):
+    for blocks, size in (([last], 256), ([last + 1], 4), ([2**32 - 1], 4), ([0, last + 1], 260)):
         numbers = struct.pack(f"<{len(blocks)}I", *blocks)
         part = b"part %d %d %d\n\n" % (process.pid, len(blocks), size)
         with pytest.raises(ClusterError, match="a change beyond the region"):
@@ -654,7 +678,11 @@ def framed(payload: bytes) -> bytes:
         framed(b"data 1 8\n\n1234"),
         framed(b"data 1 3\n\n123"),
         framed(b"part 1 0 8\n\n1234"),
-        framed(b"part 1 2 4\n\n1234"),
+        framed(b"part 1 1 8\n\n00001234"),
+        framed(b"part 1 2 4\n\n000011111234"),
+        framed(b"part 1 0 4\n\n1234"),
+        framed(b"part 1 1 260\n\n" + bytes(264)),
+        framed(b"part 1 1 2\n\n000012"),
         framed(b"maybe 1 4\n\n1234"),
         framed(b"data 1 9999999999\n\n123"),
         framed(b"new 1 2 3\n\n"),
@@ -675,7 +703,7 @@ def test_hostile_answers(answer: bytes) -> None:
 
 
 def test_answers_of_what_nobody_asked_for() -> None:
-    answer = framed(b"gone 1\ndata 2 4\npart 3 0 4\nmaybe 4 4\n\n123412341234=")
+    answer = framed(b"gone 1\ndata 2 4\npart 3 1 4\nmaybe 4 4\n\n1234000012341234=")
     reader = NodeReader(scripted(answer))
     try:
         assert nothing(read(reader))

@@ -149,8 +149,9 @@ def test_every_count_is_booked_once(cluster: Cluster) -> None:
     assert booked.tolist() == total(container)[0].tolist()
 
 
+@pytest.mark.parametrize("moment", ["while files are collected", "after the last reading"])
 def test_what_begins_in_the_moment_of_the_stop_loses_nothing(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moment: str, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container's restart then: it was never read and ended without a file: not a loss."""
     restarted = "d" * 64
@@ -165,16 +166,23 @@ def test_what_begins_in_the_moment_of_the_stop_loses_nothing(
     (later.parent / "state.json").write_text((cluster.data.parent / "state.json").read_text())
     stopping = recorder.stopping
 
-    def and_then_it_begins() -> object:
-        found = stopping()
+    def begin() -> None:
         program = cluster.proc.start(cluster.program, data=later)
         cluster.proc.move(program.pid, restarted)
-        return found
 
-    monkeypatch.setattr(recorder, "stopping", and_then_it_begins)
+    def stop() -> None:
+        stopping()
+        if moment == "after the last reading":
+            begin()
+
+    monkeypatch.setattr(recorder, "stopping", stop)
+    collected: list[list[files.Container]] = []
 
     def collect() -> files.Collected:
         containers = [cluster.collected(), cluster.collected(later, restarted)]
+        if moment == "while files are collected" and not collected:
+            begin()
+        collected.append(containers)
         return files.Collected(containers, [])
 
     pod = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from dataclasses import replace
@@ -354,6 +356,36 @@ def test_unchanged_program_is_not_linked_again(tmp_path: Path) -> None:
     assert built(marked=False) == "two"
     assert built(marked=True) == "two"
     assert built(marked=False, build_flags=("-ldflags=-X main.x=1",)) == "two"
+
+
+def test_program_of_another_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is copied, whole or not at all."""
+    program, kept = tmp_path / "program", tmp_path / "kept"
+    kept.mkdir()
+
+    def far(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "rename", far)
+    with programs.earlier(program, lambda: kept, "m"):
+        program.write_bytes(b"built")
+    assert [path.name for path in kept.iterdir()] == ["m"]
+    with programs.earlier(program, lambda: kept, "m"):
+        assert program.read_bytes() == b"built"
+    assert [path.name for path in kept.iterdir()] == ["m"]
+
+    def full(source: Path, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    monkeypatch.setattr(shutil.move, "__defaults__", (full,))
+    with programs.earlier(program, lambda: kept, "m"):
+        assert not program.exists()
+        program.write_bytes(b"built")
+    assert [path.name for path in kept.iterdir()] == ["m"]
+    assert (kept / "m").read_bytes() == b"built"
+    assert not program.exists()
 
 
 def test_program_that_cannot_be_kept(tmp_path: Path) -> None:
