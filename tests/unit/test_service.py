@@ -358,6 +358,18 @@ def test_unchanged_program_is_not_linked_again(tmp_path: Path) -> None:
     assert built(marked=False, build_flags=("-ldflags=-X main.x=1",)) == "two"
 
 
+def test_program_with_c_is_linked_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Go does not see that a C library changed (`go help cache`)."""
+    monkeypatch.delenv("CGO_ENABLED", raising=False)
+    assert build.is_pure(spec(tmp_path))
+    assert not build.is_pure(spec(tmp_path, build_env={"CGO_ENABLED": "1"}))
+    monkeypatch.setenv("CGO_ENABLED", "1")
+    assert not build.is_pure(spec(tmp_path))
+    assert build.is_pure(spec(tmp_path, build_env={"CGO_ENABLED": "0"}))
+
+
 def test_program_of_another_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is copied, whole or not at all."""
     program, kept = tmp_path / "program", tmp_path / "kept"
