@@ -59,8 +59,9 @@ def fault(node, service, slot, kind):
             node.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
         elif kind == "kill":
             node.kill(slot)
-    except (OSError, ValueError, AssertionError, subprocess.SubprocessError):
-        if kind in ("delete", "kill"):
+    except (OSError, ValueError, AssertionError, subprocess.SubprocessError) as error:
+        refused = isinstance(getattr(error, "reason", error), ConnectionRefusedError)
+        if kind in ("delete", "kill") or refused:
             return  # there was nothing to be broken just then
     note("broke", slot, kind)
 
@@ -179,15 +180,20 @@ def _hard(kind: str, ends: str) -> bool:
 
 def _code(todo: dict[str, Any], entries: list[list[Any]], result: Result) -> list[str]:
     crashed = any(step[3] == "crash" for steps in todo["steps"] for step in steps)
-    lost = any(
-        what == "broke" and _hard(more[1], todo["ends"][more[0]]) for _, what, *more in entries
-    )
+    broke = [
+        (when, more[1])
+        for when, what, *more in entries
+        if what == "broke" and _hard(more[1], todo["ends"][more[0]])
+    ]
+    # A pod that was deleted in the end may run until after the last reading: nothing is lost then.
+    sure = [when for when, kind in broke if kind != "delete" or when < entries[-1][0] - UNSEEN]
     # At the harvest, or when its pod was deleted.
-    lost = lost or any(end in ("ignored", "slow") for end in todo["ends"].values())
-    wanted = int(crashed or (lost and not todo["allow"]))
-    if result.code == wanted:
+    outlives = any(end in ("ignored", "slow") for end in todo["ends"].values())
+    must = crashed or (bool(sure or outlives) and not todo["allow"])
+    may = must or (bool(broke) and not todo["allow"])
+    if result.code in (must, may):
         return []
-    return [f"exit code {result.code}, not {wanted}"]
+    return [f"exit code {result.code}, not {int(must)}"]
 
 
 def soak(
