@@ -157,11 +157,13 @@ def judge(todo: dict[str, Any], result: Result) -> list[str]:
         sent = [when for when, what, *_ in mine if what == "sent"]
         answered = [when for when, what, *_ in mine if what == "answered"]
         broken = [
-            when
+            (when, _struck(mine, when, more[1]))
             for when, what, *more in mine
             if what == "before" and _hard(more[1], todo["ends"][slot])
         ]
-        sure = [t for t in answered if not any(t - 0.1 < end < t + UNSEEN for end in broken)]
+        sure = [
+            t for t in answered if not any(begin - UNSEEN < t < end + 0.1 for begin, end in broken)
+        ]
         count = counts.get(slot, 0)
         if not len(sure) <= count <= len(sent):
             wrong.append(f"{slot}: {count} in the total, {len(sure)} to {len(sent)} were run")
@@ -171,6 +173,12 @@ def judge(todo: dict[str, Any], result: Result) -> list[str]:
     if not interrupted and not wrong:
         wrong += _code(todo, entries, result)
     return wrong
+
+
+def _struck(entries: list[list[Any]], begin: float, kind: str) -> float:
+    """Until when a fault struck: the command that kills was seen to take two seconds."""
+    ends = [when for when, what, *more in entries if what == "broke" and more[1] == kind]
+    return min((when for when in ends if when >= begin), default=begin)
 
 
 def _hard(kind: str, ends: str) -> bool:
