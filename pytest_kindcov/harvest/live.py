@@ -379,8 +379,9 @@ class NodeReader:
             now = self._identify(seen.pid)
             if now != seen or not final:
                 return now
-            if isinstance(error, Refusal):
-                self._problem(f"{_named(seen)} is not covered: {error.what}")
+            why = error.what if isinstance(error, Refusal) else str(error)
+            if why:
+                self._problem(f"{_named(seen)} is not covered: {why}")
             else:
                 self._remember(seen.program, None)  # of a Go before 1.20
         return None
@@ -466,7 +467,7 @@ class NodeReader:
         try:
             return elf.bias(binary, self._read(f"{self._proc}/{pid}/auxv", 0, 4096))
         except CoverageDataError as error:
-            raise _NotYet from error
+            raise _NotYet(error.what) from error
 
     def _identify(self, pid: int) -> _Seen | None:
         """What a process is now; None when it is gone."""

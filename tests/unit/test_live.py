@@ -282,6 +282,19 @@ def test_a_position_independent_one_in_the_middle_of_an_exec(
     assert reader.problems == []
 
 
+def test_a_place_that_is_never_told_is_named(
+    reader: NodeReader, proc: Proc, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_SETTLE", 0.3)
+    service = proc.start(build("-buildmode=pie"))
+    auxv = proc.path / str(service.pid) / "auxv"
+    auxv.unlink()
+    auxv.write_bytes(bytes(16))
+    wait(lambda: not read(reader).started and bool(reader.problems))
+    (problem,) = reader.problems
+    assert problem.endswith("is not covered: the kernel does not say where it was loaded")
+
+
 def test_what_went_before_it_could_be_looked_at_is_forgotten(
     reader: NodeReader, proc: Proc, build: Build
 ) -> None:

@@ -390,7 +390,6 @@ def test_program_of_another_file_system(tmp_path: Path, monkeypatch: pytest.Monk
         Path(target).write_bytes(b"half")
         raise OSError(errno.ENOSPC, "no room")
 
-    monkeypatch.setattr(shutil, "copy2", full)
     monkeypatch.setattr(shutil.move, "__defaults__", (full,))
     with programs.earlier(program, lambda: kept, "m"):
         assert not program.exists()
